@@ -1,1 +1,19 @@
-//! placeholder
+//! The tunnel's end at the site: IP packets between the kernel's TUN device and the links.
+//!
+//! What it owns: the device and its queues, the super-packets that the kernel hands over whole
+//! (segmented on the way out, coalesced on the way in), the forwarding table, and the answers that
+//! a router owes (ICMP "too big", the MSS of TCP). Workers of `stoqd` call it; it knows nothing of
+//! the protocol that carries the packets.
+//!
+//! ```text
+//! site ─▶ device::Queue ─▶ packet::parse ─▶ forward::Table ─▶ segment ─▶ link
+//! site ◀─ device::Queue ◀─ coalesce ◀─ forward::Table (reverse path) ◀─ packet::parse ◀─ link
+//! ```
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests"))]
+
+pub mod checksum;
+pub mod device;
+pub mod forward;
+pub mod packet;
+pub mod segment;
+pub mod vnet;
