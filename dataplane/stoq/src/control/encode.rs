@@ -1,0 +1,79 @@
+//! Writing frames of the control stream. Called by the connection through [`Frame::encode`].
+
+use super::{Frame, Goaway, GoawayReason, Hello, PROTOCOL_VERSION, Purpose, kind};
+use crate::varint;
+
+impl Frame {
+    /// Appends the frame to what is to be written to the control stream.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut body = Vec::new();
+        let kind = match self {
+            Self::Hello(hello) => {
+                hello.encode(&mut body);
+                kind::HELLO
+            }
+            Self::Goaway(goaway) => {
+                goaway.encode(&mut body);
+                kind::GOAWAY
+            }
+            Self::TunnelMtu(mtu) => {
+                body.extend_from_slice(&mtu.to_be_bytes());
+                kind::TUNNEL_MTU
+            }
+            Self::Switch { connection } => {
+                body.extend_from_slice(&connection.to_be_bytes());
+                kind::SWITCH
+            }
+        };
+        varint::write(out, kind);
+        varint::write(out, body.len() as u64);
+        out.extend_from_slice(&body);
+    }
+}
+
+impl Hello {
+    fn encode(&self, out: &mut Vec<u8>) {
+        varint::write(out, PROTOCOL_VERSION);
+        write_name(out, self.node.mesh());
+        write_name(out, self.node.node());
+        out.extend_from_slice(&self.boot.started_ns.to_be_bytes());
+        out.extend_from_slice(&self.boot.random.to_be_bytes());
+        out.extend_from_slice(&self.features.to_be_bytes());
+        out.extend_from_slice(&[self.workers, self.worker, self.slot]);
+        out.extend_from_slice(&self.connection.to_be_bytes());
+        let (purpose, replaced) = match self.purpose {
+            Purpose::First => (0, 0),
+            Purpose::Replace { connection } => (1, connection),
+        };
+        out.push(purpose);
+        out.extend_from_slice(&u32::to_be_bytes(replaced));
+        out.extend_from_slice(&self.tunnel_mtu.to_be_bytes());
+    }
+}
+
+impl Goaway {
+    fn encode(self, out: &mut Vec<u8>) {
+        out.push(self.reason.code());
+        out.extend_from_slice(&self.drain_ms.to_be_bytes());
+    }
+}
+
+impl GoawayReason {
+    fn code(self) -> u8 {
+        match self {
+            Self::Shutdown => 0,
+            Self::Restart => 1,
+            Self::Replace => 2,
+            Self::Duplicate => 3,
+            Self::Superseded => 4,
+            Self::Unknown(code) => code,
+        }
+    }
+}
+
+/// A name is at most 63 bytes long (`NodeId` holds no other), so its length is one byte.
+fn write_name(out: &mut Vec<u8>, name: &str) {
+    debug_assert!(name.len() <= stoq_identity::NAME_MAX);
+    out.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
+    out.extend_from_slice(name.as_bytes());
+}
