@@ -1,1 +1,28 @@
-//! placeholder
+//! Who a node is, and whether a peer is who it says it is.
+//!
+//! Owns the form of a node's identity (`stoq://MESH/NODE` in the certificate), the reading of the
+//! three identity files, and the verification of a peer's certificate chain. The transport calls
+//! [`Verifier::verify`] from its TLS library's callback with the chain as DER; the daemon calls
+//! [`Identity::load`] at start and at reload; the certificate authority and `stoqctl doctor` use
+//! the same names and checks.
+//!
+//! It knows no TLS library, reads no clock (time is an argument) and does no I/O but
+//! [`Identity::load`]. Everything that a peer sends is bounded before it is parsed.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests"))]
+
+mod certificate;
+mod load;
+mod name;
+mod span;
+mod verify;
+
+pub use certificate::{CertificateError, MAX_CERTIFICATE_BYTES};
+pub use load::{File, Identity, LoadError, Warning};
+pub use name::{NAME_MAX, NameError, NodeId, check_name};
+pub use span::Span;
+pub use verify::{MAX_INTERMEDIATES, PeerIdentity, Role, RootsError, Verifier, VerifyError};
+
+/// The most roots that are trusted at a time: the mesh's own, its successor while it is rotated,
+/// and those of a few federated meshes.
+pub const MAX_ROOTS: usize = 16;

@@ -1,0 +1,324 @@
+//! A node's own identity: its certificate, key and roots, read from the three configured files.
+//!
+//! The daemon calls it at start, at reload and for `--check`; `stoqctl doctor` calls it to tell an
+//! operator what is wrong. Loading says that the files belong together; [`Identity::check`] says
+//! whether peers would accept them now.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair,
+    EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair,
+};
+use rustls_pki_types::pem::{self, PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use thiserror::Error;
+
+use crate::certificate::{Certificate, CertificateError, KeyKind};
+use crate::name::NodeId;
+use crate::verify::{MAX_INTERMEDIATES, Role, RootsError, Verifier, VerifyError};
+use crate::{MAX_CERTIFICATE_BYTES, MAX_ROOTS};
+
+/// Largest identity file: every root at its largest, in PEM (4/3, and room for the markers).
+const MAX_FILE_BYTES: u64 = (MAX_ROOTS * MAX_CERTIFICATE_BYTES * 3 / 2) as u64;
+
+/// Which of the three files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum File {
+    /// `identity.certificate`: the node's certificate, then any intermediates.
+    Certificate,
+    /// `identity.key`: the private key of that certificate.
+    Key,
+    /// `identity.authority`: the trusted roots.
+    Authority,
+}
+
+impl fmt::Display for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Certificate => "identity.certificate",
+            Self::Key => "identity.key",
+            Self::Authority => "identity.authority",
+        })
+    }
+}
+
+/// Why an identity can not be loaded.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The file can not be read.
+    #[error(
+        "{file} = {path:?}: expected a readable file, got: {source}; write it with `stoqctl pki issue`, or correct the path"
+    )]
+    Read {
+        /// Which key of the configuration.
+        file: File,
+        /// Its path.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// It is no regular file, or too large.
+    #[error(
+        "{file} = {path:?}: expected a regular file of at most {MAX_FILE_BYTES} bytes, got {got}; correct the path"
+    )]
+    Unsuitable {
+        /// Which key of the configuration.
+        file: File,
+        /// Its path.
+        path: PathBuf,
+        /// What it is.
+        got: String,
+    },
+    /// The PEM text is damaged, or holds too few or too many sections.
+    #[error(
+        "{file} = {path:?}: expected {expected} in PEM, got {got}; write it with `stoqctl pki issue`"
+    )]
+    Pem {
+        /// Which key of the configuration.
+        file: File,
+        /// Its path.
+        path: PathBuf,
+        /// What should be in it.
+        expected: &'static str,
+        /// What is.
+        got: String,
+    },
+    /// The node's certificate is unusable.
+    #[error("{file} = {path:?}: {source}", file = File::Certificate)]
+    Certificate {
+        /// Its path.
+        path: PathBuf,
+        /// What is wrong.
+        source: CertificateError,
+    },
+    /// A root is unusable.
+    #[error("{file} = {path:?}: {source}", file = File::Authority)]
+    Authority {
+        /// Its path.
+        path: PathBuf,
+        /// What is wrong.
+        source: RootsError,
+    },
+    /// The private key is not that of the certificate.
+    #[error("{file} = {path:?}: expected the private key of {id}'s certificate, got {got}; take node.key and node.crt from one `stoqctl pki issue`", file = File::Key)]
+    KeyMismatch {
+        /// Its path.
+        path: PathBuf,
+        /// Whom the certificate names.
+        id: NodeId,
+        /// What the key is.
+        got: &'static str,
+    },
+}
+
+/// Something that works but should be mended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Warning {
+    /// Others than the owner may use the private key.
+    KeyExposed {
+        /// Its path.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::KeyExposed { path, mode } = self;
+        let shown = path.display();
+        write!(
+            f,
+            "{} = {shown}: expected mode 0600, got {mode:04o}: others can read the key; \
+             run `chmod 600 {shown}`",
+            File::Key
+        )
+    }
+}
+
+/// A node's certificate chain, private key and trusted roots, known to belong together.
+pub struct Identity {
+    id: NodeId,
+    not_after: SystemTime,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    roots: Vec<CertificateDer<'static>>,
+    verifier: Arc<Verifier>,
+    warnings: Vec<Warning>,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Identity({}, {} certificates)", self.id, self.chain.len())
+    }
+}
+
+impl Identity {
+    /// Reads the three PEM files: the node's certificate with any intermediates behind it, its
+    /// private key (PKCS #8 or SEC 1), and one or more roots.
+    ///
+    /// # Errors
+    /// Each names the configuration's key, the path, what was expected, what came and the remedy.
+    pub fn load(certificate: &Path, key: &Path, authority: &Path) -> Result<Self, LoadError> {
+        let chain = certificates(File::Certificate, certificate, 1 + MAX_INTERMEDIATES)?;
+        let roots = certificates(File::Authority, authority, MAX_ROOTS)?;
+        let (key_der, mode) = private_key(key)?;
+        let invalid = |source| LoadError::Certificate { path: certificate.into(), source };
+        let leaf = Certificate::parse(&chain[0]).map_err(invalid)?;
+        let id = leaf.node_id().map_err(invalid)?;
+        check_key(&leaf, &key_der).map_err(|error| match error {
+            KeyError::Certificate(source) => invalid(source),
+            KeyError::Mismatch(got) => {
+                LoadError::KeyMismatch { path: key.into(), id: id.clone(), got }
+            }
+        })?;
+        let not_after = leaf.not_after();
+        let verifier = Verifier::new(&roots, id.mesh())
+            .map_err(|source| LoadError::Authority { path: authority.into(), source })?;
+        let verifier = Arc::new(verifier);
+        let exposed = mode & 0o077 != 0;
+        let warnings = exposed.then(|| Warning::KeyExposed { path: key.into(), mode });
+        let warnings = warnings.into_iter().collect();
+        Ok(Self { id, not_after, chain, key: key_der, roots, verifier, warnings })
+    }
+
+    /// Whether peers with the same roots accept this identity at the time `now`, in both roles.
+    ///
+    /// # Errors
+    /// What a peer would answer.
+    pub fn check(&self, now: SystemTime) -> Result<(), VerifyError> {
+        for role in [Role::Client, Role::Server] {
+            self.verifier.verify(&self.chain[0], &self.chain[1..], role, now)?;
+        }
+        Ok(())
+    }
+
+    /// The node that the certificate names.
+    #[must_use]
+    pub fn id(&self) -> &NodeId {
+        &self.id
+    }
+
+    /// When the node's certificate ends.
+    #[must_use]
+    pub fn not_after(&self) -> SystemTime {
+        self.not_after
+    }
+
+    /// The certificates to send, the node's own first (DER); never empty.
+    #[must_use]
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
+    /// The private key, PKCS #8 or SEC 1 (DER).
+    #[must_use]
+    pub fn key(&self) -> &PrivateKeyDer<'static> {
+        &self.key
+    }
+
+    /// The trusted roots (DER); never empty.
+    #[must_use]
+    pub fn roots(&self) -> &[CertificateDer<'static>] {
+        &self.roots
+    }
+
+    /// The verifier of peers: these roots, this node's mesh. Connections share it.
+    #[must_use]
+    pub fn verifier(&self) -> Arc<Verifier> {
+        Arc::clone(&self.verifier)
+    }
+
+    /// What works but should be mended.
+    #[must_use]
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+}
+
+/// The contents and the permission bits of a regular file of bounded size.
+fn read(file: File, path: &Path) -> Result<(Vec<u8>, u32), LoadError> {
+    let failed = |source| LoadError::Read { file, path: path.into(), source };
+    let unsuitable = |got| LoadError::Unsuitable { file, path: path.into(), got };
+    let metadata = fs::metadata(path).map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(unsuitable("a directory, device or pipe".to_owned()));
+    }
+    if metadata.len() > MAX_FILE_BYTES {
+        return Err(unsuitable(format!("{} bytes", metadata.len())));
+    }
+    let mut contents = Vec::new();
+    let opened = fs::File::open(path).map_err(failed)?;
+    opened.take(MAX_FILE_BYTES).read_to_end(&mut contents).map_err(failed)?;
+    Ok((contents, metadata.permissions().mode() & 0o7777))
+}
+
+fn certificates(
+    file: File,
+    path: &Path,
+    max: usize,
+) -> Result<Vec<CertificateDer<'static>>, LoadError> {
+    let expected = "one or more certificates";
+    let bad = |got| LoadError::Pem { file, path: path.into(), expected, got };
+    let (text, _) = read(file, path)?;
+    let sections = CertificateDer::pem_slice_iter(&text).take(max + 1);
+    let found: Vec<_> = sections.collect::<Result<_, _>>().map_err(|e| bad(e.to_string()))?;
+    match found.len() {
+        0 => Err(bad("none".to_owned())),
+        n if n > max => Err(bad(format!("more than {max}"))),
+        _ => Ok(found),
+    }
+}
+
+fn private_key(path: &Path) -> Result<(PrivateKeyDer<'static>, u32), LoadError> {
+    let (text, mode) = read(File::Key, path)?;
+    let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| LoadError::Pem {
+        file: File::Key,
+        path: path.into(),
+        expected: "a private key",
+        got: match error {
+            pem::Error::NoItemsFound => "none".to_owned(),
+            other => other.to_string(),
+        },
+    })?;
+    Ok((key, mode))
+}
+
+enum KeyError {
+    Certificate(CertificateError),
+    Mismatch(&'static str),
+}
+
+/// Checks that `key` is the private half of the key in `certificate`.
+fn check_key(certificate: &Certificate<'_>, key: &PrivateKeyDer<'_>) -> Result<(), KeyError> {
+    let kind = certificate.key_kind().map_err(KeyError::Certificate)?;
+    let public = match kind {
+        KeyKind::P256 => ecdsa_public(&ECDSA_P256_SHA256_ASN1_SIGNING, key),
+        KeyKind::P384 => ecdsa_public(&ECDSA_P384_SHA384_ASN1_SIGNING, key),
+        KeyKind::Ed25519 => Ed25519KeyPair::from_pkcs8_maybe_unchecked(key.secret_der())
+            .ok()
+            .map(|pair| pair.public_key().as_ref().to_vec()),
+    };
+    match public {
+        None => Err(KeyError::Mismatch("a key of another kind, or a damaged one")),
+        Some(public) if public != certificate.public_key() => {
+            Err(KeyError::Mismatch("the key of another certificate"))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+fn ecdsa_public(
+    algorithm: &'static EcdsaSigningAlgorithm,
+    key: &PrivateKeyDer<'_>,
+) -> Option<Vec<u8>> {
+    let pair = EcdsaKeyPair::from_private_key_der(algorithm, key.secret_der()).ok()?;
+    Some(pair.public_key().as_ref().to_vec())
+}
