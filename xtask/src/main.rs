@@ -1,2 +1,73 @@
-//! placeholder
-fn main() {}
+//! `cargo xtask`: set-up, tests, gates, the demo and the benchmarks, each one command.
+//!
+//! It is what a newcomer, the CI and a developer run. It owns the order of the steps, the logs in
+//! `target/xtask/` and the list of system packages; the work itself is done by cargo, by the
+//! system's package manager and by the binaries of `perf/`.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests"))]
+
+mod coverage;
+mod gates;
+mod programs;
+mod setup;
+mod step;
+mod style;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Every routine job of this repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    job: Job,
+}
+
+#[derive(Subcommand)]
+enum Job {
+    /// Find the system packages that are missing; install them as root, or print the command
+    Setup,
+    /// Set up, build everything, run every test
+    Test {
+        /// Passed on to the test runner, for example a part of a test's name
+        #[arg(trailing_var_arg = true)]
+        filter: Vec<String>,
+    },
+    /// Format, clippy, the rules on sources, documentation, coverage
+    Gates,
+    /// Set up, build, and watch a tunnel carry a file between two hosts
+    Demo {
+        /// Passed on to the demo
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
+    /// Set up, build, and measure; the result goes to target/bench/NAME.json
+    Bench {
+        /// Which benchmark: `tunnel`
+        name: String,
+        /// Passed on to the benchmark
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().job {
+        Job::Setup => setup::run(setup::Scope::All),
+        Job::Test { filter } => test::run(&filter),
+        Job::Gates => gates::run(),
+        Job::Demo { options } => programs::demo(&options),
+        Job::Bench { name, options } => programs::bench(&name, &options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nfailed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! `cargo xtask demo` and `cargo xtask bench`: set up, build what ships, hand over.
+//!
+//! The work is done by the binaries of `perf/`, which need system packages to build; this crate
+//! only builds and starts them. It becomes the started program, so that a signal reaches it
+//! directly and it cleans up after itself.
+
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::setup;
+use crate::step::Step;
+use crate::test::name_binaries;
+use crate::workspace;
+
+/// Builds and becomes the demo.
+///
+/// # Errors
+/// When a package is missing, something does not compile, or the demo cannot be started.
+pub fn demo(options: &[String]) -> Result<()> {
+    start("demo", options)
+}
+
+/// Builds and becomes the benchmark `name`.
+///
+/// # Errors
+/// As for [`demo`].
+pub fn bench(name: &str, options: &[String]) -> Result<()> {
+    let mut all = vec![name.to_owned()];
+    all.extend_from_slice(options);
+    start("stoq-perf", &all)
+}
+
+fn start(program: &str, options: &[String]) -> Result<()> {
+    setup::run(setup::Scope::All)?;
+    let packages = ["-p", "stoqd", "-p", "stoqctl", "-p", "stoq-perf"];
+    Step {
+        log: "build-release",
+        title: "build the release binaries (BoringSSL takes minutes the first time)",
+        advice: "mend what the compiler says; `cargo xtask setup` checks the system packages",
+    }
+    .run(workspace::cargo().args(["build", "--release", "--locked"]).args(packages))?;
+    let folder = workspace::target().join("release");
+    let binary = folder.join(program);
+    let mut command = Command::new(&binary);
+    command.current_dir(workspace::root()).args(options);
+    name_binaries(&mut command, &folder);
+    Err(command.exec()).with_context(|| format!("cannot start {}", binary.display()))
+}

@@ -1,0 +1,65 @@
+//! `cargo xtask test`: set up, build, run every test.
+//!
+//! End-to-end tests start the daemon as a process: they find it by `STOQD_BIN` and `STOQCTL_BIN`,
+//! which this sets to what it has just built. The CI and developers call it.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::setup;
+use crate::step::{self, Step};
+use crate::workspace;
+
+/// Lines at the end of the test runner's output that are always shown.
+const CLOSING_LINES: usize = 12;
+
+/// Builds everything and runs the tests whose names hold one of `filter`; all when it is empty.
+///
+/// # Errors
+/// When a package is missing, something does not compile, or a test fails.
+pub fn run(filter: &[String]) -> Result<()> {
+    setup::run(setup::Scope::All)?;
+    build()?;
+    let log = test(filter)?;
+    let closing = step::last_lines(&log, CLOSING_LINES);
+    println!("{closing}");
+    std::fs::write(workspace::scratch("test-closing.txt")?, closing + "\n")?;
+    Ok(())
+}
+
+fn build() -> Result<()> {
+    Step {
+        log: "build",
+        title: "build the workspace and its tests (BoringSSL takes minutes the first time)",
+        advice: "mend what the compiler says; `cargo xtask setup` checks the system packages; \
+                 for a stale Cargo.lock run `cargo update --workspace`",
+    }
+    .run(workspace::cargo().args(["build", "--workspace", "--bins", "--tests", "--locked"]))?;
+    Ok(())
+}
+
+fn test(filter: &[String]) -> Result<std::path::PathBuf> {
+    let mut command = workspace::cargo();
+    if nextest_is_there() {
+        command.args(["nextest", "run", "--failure-output", "immediate-final"]);
+    } else {
+        println!("    cargo-nextest is not installed: `cargo test` runs the tests, slower");
+        command.arg("test");
+    }
+    command.args(["--workspace", "--locked", "--no-fail-fast"]).args(filter);
+    name_binaries(&mut command, &workspace::target().join("debug"));
+    Step { log: "test", title: "run the tests", advice: "`cargo xtask test NAME` runs one again" }
+        .run(&mut command)
+}
+
+/// Tells `command` where the daemon and its command line are, in the variables that tests, demo
+/// and benchmarks read.
+pub fn name_binaries(command: &mut std::process::Command, folder: &Path) {
+    command.env("STOQD_BIN", folder.join("stoqd")).env("STOQCTL_BIN", folder.join("stoqctl"));
+}
+
+/// Whether `cargo nextest` can be used.
+pub fn nextest_is_there() -> bool {
+    workspace::answers("cargo-nextest", "--version")
+}
