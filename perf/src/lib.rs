@@ -1,1 +1,18 @@
-//! placeholder
+//! The test bed, the tier benchmarks and the end-to-end tests of the appliance.
+//!
+//! - [`bed`]: two edge hosts in network namespaces with a bridge between them, in wire mode, with
+//!   shaping, loss, delay and blackholes; it is gone when its process is, however that ends.
+//! - [`process`]: programs run in it, with their logs and their CPU time.
+//! - [`measure`]: one TCP stream by iperf3, latency by ping.
+//!
+//! Its users are `cargo xtask bench`, `cargo xtask demo` and the tests in `tests/`.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests"))]
+
+pub mod bed;
+mod error;
+pub mod measure;
+pub mod process;
+pub mod wait;
+
+pub use error::{Error, Result};

@@ -1,0 +1,160 @@
+//! Throughput of TCP and UDP by iperf3, from one namespace to another.
+
+use crate::bed::Namespace;
+use crate::process::Process;
+use crate::{Error, Result};
+use serde::Serialize;
+use serde_json::Value;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+/// The TCP port of the iperf3 server.
+const PORT: u16 = 5201;
+
+/// How long a server may take to listen.
+const START: Duration = Duration::from_secs(5);
+
+/// How long a client may take beyond its run: connecting, and results sent back over a bad path.
+const SLACK: Duration = Duration::from_secs(20);
+
+/// What is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// One TCP stream, as fast as it goes.
+    Tcp,
+    /// UDP at so many Mbit/s.
+    Udp(u32),
+}
+
+/// What one run reached.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Throughput {
+    /// What the receiver got, in Mbit/s.
+    pub mbps: f64,
+    /// TCP segments sent again.
+    pub retransmits: u64,
+    /// UDP datagrams lost, in percent.
+    pub lost_percent: f64,
+    /// CPU time of the sending iperf3 in seconds.
+    pub sender_cpu_s: f64,
+    /// CPU time of the receiving iperf3 in seconds.
+    pub receiver_cpu_s: f64,
+}
+
+/// A running transfer.
+#[derive(Debug)]
+pub struct Transfer {
+    server: Process,
+    client: Process,
+    duration: Duration,
+}
+
+impl Transfer {
+    /// Starts a server in `to` and a client in `from`, which sends to `address` for `seconds` after a
+    /// warm-up of `warm_up_s` that does not count. Logs go to the folder `logs`.
+    ///
+    /// # Errors
+    /// When one of them does not start.
+    pub fn start(
+        (from, to): (&Namespace, &Namespace),
+        address: IpAddr,
+        load: Load,
+        (warm_up_s, seconds): (u32, u32),
+        logs: &Path,
+    ) -> Result<Self> {
+        let iperf = Path::new("iperf3");
+        let serve = ["-s", "-1", "--forceflush"];
+        let mut server = Process::spawn(to, &logs.join("iperf3-server.log"), iperf, serve)?;
+        server.wait_for_listen(PORT, START)?;
+        let (address, seconds_word) = (address.to_string(), seconds.to_string());
+        let (warm_up, rate) = (warm_up_s.to_string(), load.rate());
+        let mut words = vec!["-c", &address, "-J", "-t", &seconds_word, "-O", &warm_up];
+        if let Some(rate) = &rate {
+            words.extend(["-u", "-b", rate]);
+        }
+        let client = Process::spawn(from, &logs.join("iperf3-client.log"), iperf, words)?;
+        let duration = Duration::from_secs(u64::from(warm_up_s) + u64::from(seconds));
+        Ok(Self { server, client, duration })
+    }
+
+    /// Whether the client still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.client.try_exit().is_none()
+    }
+
+    /// Waits for the end and gives the result.
+    ///
+    /// # Errors
+    /// [`Error::Command`] when iperf3 failed, [`Error::Timeout`] when it hangs.
+    pub fn finish(mut self) -> Result<Throughput> {
+        let status = self.client.wait_exit(self.duration + SLACK)?;
+        let printed = self.client.log();
+        if !status.success() {
+            return Err(self.client.failed(&format!("{status}; server: {}", self.server.log())));
+        }
+        let report: Value = serde_json::from_str(&printed).map_err(|_| unexpected(&printed))?;
+        parse(&report).ok_or_else(|| unexpected(&printed))
+    }
+}
+
+impl Load {
+    fn rate(self) -> Option<String> {
+        match self {
+            Self::Tcp => None,
+            Self::Udp(mbit) => Some(format!("{mbit}M")),
+        }
+    }
+}
+
+fn unexpected(got: &str) -> Error {
+    Error::Output {
+        what: "iperf3 -J".to_owned(),
+        expected: "a report with `end`".to_owned(),
+        got: got.chars().take(500).collect(),
+    }
+}
+
+fn parse(report: &Value) -> Option<Throughput> {
+    let end = report.get("end")?;
+    // TCP reports each direction's sum; UDP only one, as the receiver saw it.
+    let received = end.get("sum_received").or_else(|| end.get("sum"))?;
+    let seconds = received.get("seconds")?.as_f64()?;
+    let cpu = |side: &str| {
+        let percent = end.get("cpu_utilization_percent").and_then(|cpu| cpu.get(side)?.as_f64());
+        percent.unwrap_or(0.0) / 100.0 * seconds
+    };
+    let sent = end.get("sum_sent");
+    Some(Throughput {
+        mbps: received.get("bits_per_second")?.as_f64()? / 1e6,
+        retransmits: sent.and_then(|sum| sum.get("retransmits")?.as_u64()).unwrap_or(0),
+        lost_percent: end
+            .get("sum")
+            .and_then(|sum| sum.get("lost_percent")?.as_f64())
+            .unwrap_or(0.0),
+        sender_cpu_s: cpu("host_total"),
+        receiver_cpu_s: cpu("remote_total"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_tcp_report() {
+        let report = json!({ "end": {
+            "sum_sent": { "bits_per_second": 2e9, "retransmits": 7, "seconds": 4.0 },
+            "sum_received": { "bits_per_second": 1e9, "seconds": 4.0 },
+            "cpu_utilization_percent": { "host_total": 50.0, "remote_total": 25.0 } } });
+        let throughput = parse(&report).unwrap();
+        assert_eq!((throughput.mbps, throughput.retransmits), (1000.0, 7));
+        assert_eq!((throughput.sender_cpu_s, throughput.receiver_cpu_s), (2.0, 1.0));
+    }
+
+    #[test]
+    fn a_report_without_an_end_is_refused() {
+        assert_eq!(parse(&json!({ "error": "unable to connect" })), None);
+    }
+}
