@@ -5,12 +5,13 @@
 use anyhow::Result;
 
 use crate::coverage;
+use crate::links;
 use crate::setup;
 use crate::step::{self, Step};
 use crate::style;
 use crate::workspace;
 
-/// Checks format, sources, lints, documentation and coverage, in this order.
+/// Checks format, sources, links, lints, documentation and coverage, in this order.
 ///
 /// # Errors
 /// The first of them that fails.
@@ -18,6 +19,7 @@ pub fn run() -> Result<()> {
     setup::run(setup::Scope::All)?;
     format()?;
     step::timed("rules on sources: length, nesting, reasons, lint tables", style::check)?;
+    step::timed("links between documents", links::check)?;
     clippy()?;
     documentation()?;
     coverage::check()?;

@@ -8,6 +8,7 @@
 
 mod coverage;
 mod gates;
+mod links;
 mod programs;
 mod setup;
 mod step;
@@ -37,7 +38,7 @@ enum Job {
         #[arg(trailing_var_arg = true)]
         filter: Vec<String>,
     },
-    /// Format, clippy, the rules on sources, documentation, coverage
+    /// Format, rules on sources, links, clippy, documentation, coverage
     Gates,
     /// Set up, build, and watch a tunnel carry a file between two hosts
     Demo {

@@ -31,7 +31,7 @@ const NESTING_MAX: usize = 3;
 /// When something breaks a rule (each place has been printed then), or cannot be read.
 pub fn check() -> Result<()> {
     let mut broken = Vec::new();
-    for path in workspace::sources()? {
+    for path in workspace::files("rs")? {
         let text = read(&path)?;
         let shown = workspace::relative(&path).display();
         broken.extend(check_file(&text)?.into_iter().map(|what| format!("{shown}:{what}")));

@@ -10,9 +10,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-/// Most Rust files that are looked at: far above what this repository will hold, so that reaching
+/// Most files of one kind that are looked at: far above what this repository will hold, so that reaching
 /// it means that the walk went astray.
-const SOURCES_MAX: usize = 10_000;
+const FILES_MAX: usize = 10_000;
 
 /// The root of the repository.
 pub fn root() -> &'static Path {
@@ -55,11 +55,11 @@ pub fn relative(path: &Path) -> &Path {
     path.strip_prefix(root()).unwrap_or(path)
 }
 
-/// All Rust sources of the repository, build output left out, in the order of their names.
+/// All files of the repository with this ending, build output left out, in the order of their names.
 ///
 /// # Errors
-/// When a folder cannot be read, or there are more than [`SOURCES_MAX`].
-pub fn sources() -> Result<Vec<PathBuf>> {
+/// When a folder cannot be read, or there are more than [`FILES_MAX`].
+pub fn files(ending: &str) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = vec![root().to_path_buf()];
     while let Some(folder) = folders.pop() {
@@ -70,11 +70,11 @@ pub fn sources() -> Result<Vec<PathBuf>> {
             let (path, kind) = (entry.path(), entry.file_type()?);
             if kind.is_dir() && !is_left_out(&path) {
                 folders.push(path);
-            } else if kind.is_file() && path.extension() == Some(OsStr::new("rs")) {
+            } else if kind.is_file() && path.extension() == Some(OsStr::new(ending)) {
                 found.push(path);
             }
         }
-        ensure!(found.len() <= SOURCES_MAX, "more than {SOURCES_MAX} Rust files below the root");
+        ensure!(found.len() <= FILES_MAX, "more than {FILES_MAX} `.{ending}` files below the root");
     }
     found.sort();
     Ok(found)
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn sources_hold_this_file_and_no_build_output() {
-        let sources = sources().unwrap();
+        let sources = files("rs").unwrap();
         assert!(sources.contains(&root().join("xtask/src/workspace.rs")));
         assert!(sources.iter().all(|path| !path.starts_with(target())));
     }
