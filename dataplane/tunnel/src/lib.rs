@@ -12,8 +12,12 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests"))]
 
 pub mod checksum;
+pub mod coalesce;
 pub mod device;
 pub mod forward;
 pub mod packet;
 pub mod segment;
 pub mod vnet;
+
+#[cfg(test)]
+mod sample;

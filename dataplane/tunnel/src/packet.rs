@@ -268,3 +268,111 @@ fn write_address(hasher: &mut SipHasher13, address: IpAddr) {
         IpAddr::V6(v6) => hasher.write_u128(v6.to_bits()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::Sample;
+    use proptest::prelude::*;
+
+    /// A destination options header of 8 bytes that leads to `next`.
+    fn extension(next: u8) -> Vec<u8> {
+        vec![next, 0, 1, 4, 0, 0, 0, 0]
+    }
+
+    #[test]
+    fn both_families_are_read() {
+        let v6 = Sample { traffic_class: 0xb9, ..Sample::tcp(true, b"hello") };
+        let view = parse(&v6.build()).unwrap();
+        assert_eq!(view.source, "fd48:4d00::1".parse::<IpAddr>().unwrap());
+        assert_eq!((view.protocol, view.transport), (protocol::TCP, 40));
+        assert_eq!((view.traffic_class, view.ecn()), (0xb9, 1));
+        assert_eq!(view.ports, Some((40_000, 5_201)));
+        let v4 = Sample { dont_fragment: false, extension: vec![1; 8], ..Sample::udp(false, b"") };
+        let view = parse(&v4.build()).unwrap();
+        assert_eq!((view.transport, view.dont_fragment), (28, false));
+    }
+
+    #[test]
+    fn extension_headers_are_walked_to_a_bound() {
+        let one = Sample { extension: extension(protocol::TCP), ..Sample::tcp(true, b"x") };
+        let view = parse(&one.build()).unwrap();
+        assert_eq!((view.protocol, view.transport), (protocol::TCP, 48));
+        let mut chain: Vec<u8> = (0..EXTENSIONS_MAX).flat_map(|_| extension(60)).collect();
+        chain.extend(extension(protocol::TCP));
+        let long = Sample { extension: chain, ..Sample::tcp(true, b"x") };
+        let view = parse(&long.build()).unwrap();
+        assert_eq!((view.protocol, view.ports), (60, None));
+    }
+
+    #[test]
+    fn fragments_are_told_apart() {
+        let fragment = |field| Sample { fragment: field, ..Sample::udp(false, b"x") }.build();
+        assert_eq!(parse(&fragment(0x2000)).unwrap().fragment, Fragment::First);
+        let later = parse(&fragment(0x0001)).unwrap();
+        assert_eq!((later.fragment, later.ports), (Fragment::Later, None));
+        let v6 = |field: u16| {
+            let [high, low] = field.to_be_bytes();
+            let extension = vec![protocol::UDP, 0, high, low, 0, 0, 0, 1];
+            let mut packet = Sample { extension, ..Sample::udp(true, b"x") }.build();
+            packet[6] = protocol::FRAGMENT;
+            parse(&packet).unwrap()
+        };
+        assert_eq!(v6(0).fragment, Fragment::Whole);
+        assert_eq!(v6(1).fragment, Fragment::First);
+        assert_eq!((v6(8).fragment, v6(8).ports), (Fragment::Later, None));
+    }
+
+    #[test]
+    fn a_length_that_is_not_that_of_the_packet_is_refused() {
+        for ipv6 in [false, true] {
+            let mut packet = Sample::tcp(ipv6, b"hello").build();
+            packet.push(0);
+            assert!(matches!(parse(&packet), Err(ParseError::Length { .. })));
+            packet.truncate(packet.len() - 2);
+            assert!(matches!(parse(&packet), Err(ParseError::Length { .. })));
+            packet.truncate(19);
+            assert!(matches!(parse(&packet), Err(ParseError::Truncated { .. })));
+        }
+        assert_eq!(parse(&[]), Err(ParseError::Version(0)));
+        assert_eq!(parse(&[0x50; 40]), Err(ParseError::Version(0x50)));
+        let mut short = Sample::udp(false, b"").build();
+        short[0] = 0x44;
+        assert!(matches!(parse(&short), Err(ParseError::Truncated { .. })));
+    }
+
+    #[test]
+    fn a_flow_has_one_hash_and_its_fragments_another() {
+        let hasher = FlowHasher::new(&[7; 16]);
+        let hash = |sample: &Sample| hasher.hash(&parse(&sample.build()).unwrap());
+        let first = Sample::udp(false, b"one");
+        assert_eq!(hash(&first), hash(&Sample::udp(false, b"two")));
+        let other = Sample { ports: (40_001, 5_201), ..first.clone() };
+        assert_ne!(hash(&first), hash(&other));
+        let pieces = [0x2000, 0x0001].map(|fragment| Sample { fragment, ..first.clone() });
+        assert_eq!(hash(&pieces[0]), hash(&pieces[1]));
+        let secret = FlowHasher::new(&[8; 16]);
+        assert_ne!(hash(&first), secret.hash(&parse(&first.build()).unwrap()));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_the_view_stays_inside(
+            version in prop_oneof![Just(0x45u8), Just(0x4f), Just(0x60)],
+            mut bytes in proptest::collection::vec(any::<u8>(), 1..200),
+            next in prop_oneof![Just(0u8), Just(43), Just(44), Just(51), Just(60), Just(6)],
+        ) {
+            bytes[0] = version;
+            let len = bytes.len() as u16;
+            if version == 0x60 && bytes.len() >= 40 {
+                bytes[4..6].copy_from_slice(&(len - 40).to_be_bytes());
+                bytes[6] = next;
+            } else if bytes.len() >= 4 {
+                bytes[2..4].copy_from_slice(&len.to_be_bytes());
+            }
+            if let Ok(view) = parse(&bytes) {
+                prop_assert!(view.transport <= bytes.len());
+            }
+        }
+    }
+}

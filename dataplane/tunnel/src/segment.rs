@@ -21,9 +21,9 @@ pub const SEGMENTS_MAX: usize = 8192;
 const HEADERS_MAX: usize = 256;
 
 const TCP_HEADER: usize = 20;
-const UDP_HEADER: usize = 8;
-const TCP_CHECKSUM: usize = 16;
-const UDP_CHECKSUM: usize = 6;
+pub(crate) const UDP_HEADER: usize = 8;
+pub(crate) const TCP_CHECKSUM: usize = 16;
+pub(crate) const UDP_CHECKSUM: usize = 6;
 
 const FIN: u16 = 0x01;
 const PSH: u16 = 0x08;
@@ -269,3 +269,6 @@ impl Template {
         self.bytes[at..at + N].copy_from_slice(&field);
     }
 }
+
+#[cfg(test)]
+mod tests;
