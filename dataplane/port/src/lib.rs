@@ -2,91 +2,55 @@
 //!
 //! A port belongs to one worker. It owns the worker's sockets and its transmit buffers, and it is
 //! where the worker sleeps. `mio` works anywhere; `uring` needs io_uring; `xdp` is the next one.
+//!
+//! ```text
+//!            socket::open, steer::attach          (daemon or broker, once)
+//!                         │
+//! open(kind, sockets) ──▶ Port ── receive ─▶ split ─▶ the worker's handler
+//!                          │ slot, commit, flush
+//!                          ▼
+//!                        outlet ─ buffers of trains ─▶ transmit, inline or on a sender thread
+//! ```
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests"))]
 
-use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::BorrowedFd;
-use std::time::Duration;
+mod error;
+mod mio_port;
+mod msg;
+mod options;
+mod outlet;
+mod port;
+mod sender;
+pub mod socket;
+mod sockets;
+mod split;
+pub mod steer;
+mod sys;
+mod train;
+mod transmit;
 
-/// Which of a worker's sockets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Socket {
-    /// One of the `listen` addresses, by its place in the configuration.
-    Listen(u8),
-    /// The worker's own source port, from which it dials; dual stack.
-    Dial,
-}
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
-/// Where a received datagram came from and arrived.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RxMeta {
-    /// The sender; an IPv4 sender is an IPv4 address, never a mapped one.
-    pub from: SocketAddr,
-    /// The local address that it was sent to, with the socket's port.
-    pub to: SocketAddr,
-    /// The socket that it arrived on.
-    pub socket: Socket,
-    /// The two ECN bits of the outer header.
-    pub ecn: u8,
-}
+use stoq_telemetry::Drops;
 
-/// Where a datagram goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TxMeta {
-    /// The receiver; an IPv4 receiver is an IPv4 address, never a mapped one.
-    pub to: SocketAddr,
-    /// The local address to send from; `None` leaves it to the kernel's routes.
-    pub from: Option<IpAddr>,
-    /// The socket to send from.
-    pub socket: Socket,
-}
+pub use error::PortError;
+pub use options::{PortKind, PortOptions, Sender};
+pub use port::{Port, Ready, RxMeta, Socket, TxMeta, WATCH_MAX, WatchToken};
+pub use sockets::SOCKETS_MAX;
 
-/// The number by which a worker knows a descriptor that it watches.
-pub type WatchToken = u8;
-
-/// What woke a worker: the tokens of the watched descriptors that are readable, as a bit set.
-/// (The port's own packets need no bit: the worker always asks for them.)
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ready(pub u64);
-
-/// Moves bursts of UDP packets for one worker.
+/// Opens a port of this kind on a worker's bound sockets. To be called on the worker's own thread,
+/// where the port stays. Refused packets are counted in `drops`, by that thread alone.
 ///
-/// Transmission: [`Port::slot`] lends room for one datagram, the caller writes it there, and
-/// [`Port::commit`] says how long it became and where it goes. The port joins consecutive datagrams
-/// of one size to one destination into a GSO train by itself. [`Port::flush`] hands over what is
-/// left. No copy is made in between.
-pub trait Port {
-    /// Calls `handler` for each datagram that is waiting, GRO trains already split, until none is
-    /// left or the burst's budget is spent. Returns how many there were. Never blocks.
-    ///
-    /// # Errors
-    /// Only when the port can not go on; a bad packet is counted and left out.
-    fn receive(&mut self, handler: &mut dyn FnMut(&mut [u8], &RxMeta)) -> io::Result<usize>;
-
-    /// Room for the next datagram (at least 1500 bytes unless the port is for smaller frames), or
-    /// `None` when every transmit buffer is on its way: then the worker stops taking packets, and
-    /// [`Port::wait`] returns when there is room again.
-    fn slot(&mut self) -> Option<&mut [u8]>;
-
-    /// The datagram in the last slot has `len` bytes and goes to `meta`.
-    fn commit(&mut self, len: usize, meta: &TxMeta);
-
-    /// Hands all that was committed to the kernel (or to the sender thread). Never blocks.
-    ///
-    /// # Errors
-    /// Only when the port can not go on; a refused packet is counted.
-    fn flush(&mut self) -> io::Result<()>;
-
-    /// Makes [`Port::wait`] return when `fd` is readable, level-triggered. `token` is below 64.
-    ///
-    /// # Errors
-    /// When the kernel refuses to watch it.
-    fn watch(&mut self, fd: BorrowedFd<'_>, token: WatchToken) -> io::Result<()>;
-
-    /// Sleeps until a packet arrives, transmit room returns after [`Port::slot`] had none, a
-    /// watched descriptor is readable, or `timeout` has passed; `Some(ZERO)` only looks.
-    ///
-    /// # Errors
-    /// When the kernel refuses to wait.
-    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Ready>;
+/// # Errors
+/// When the kernel refuses what the port needs: the error says what, and what to do.
+pub fn open(
+    kind: PortKind,
+    sockets: Vec<(Socket, OwnedFd)>,
+    options: &PortOptions,
+    drops: Arc<Drops>,
+) -> Result<Box<dyn Port>, PortError> {
+    match kind {
+        PortKind::Mio => Ok(Box::new(mio_port::MioPort::open(sockets, options, drops)?)),
+        PortKind::Uring | PortKind::Xdp => Err(PortError::NotBuilt(kind)),
+    }
 }

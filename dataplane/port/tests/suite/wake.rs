@@ -1,0 +1,107 @@
+//! What wakes a worker, and what does not.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use nix::sys::eventfd::EventFd;
+use stoq_port::Ready;
+
+use crate::modes;
+use crate::rig::{PATIENCE, Rig, dial, loopback, plain};
+
+#[test]
+fn a_watched_descriptor_wakes_as_long_as_it_is_readable() {
+    for (name, kind, options) in modes() {
+        let mut rig = Rig::new(kind, &options, &["[::]:0"]);
+        // The sockets are looked at once, after opening.
+        rig.port.receive(&mut |_, _| {}).unwrap();
+        let events = [EventFd::new().unwrap(), EventFd::new().unwrap()];
+        rig.port.watch(events[0].as_fd(), 0).unwrap();
+        rig.port.watch(events[1].as_fd(), 63).unwrap();
+        assert_eq!(rig.port.wait(Some(Duration::ZERO)).unwrap(), Ready(0), "{name}");
+        events[1].write(1).unwrap();
+        for _ in 0..3 {
+            assert_eq!(rig.port.wait(Some(PATIENCE)).unwrap(), Ready(1 << 63), "{name}");
+        }
+        events[0].write(1).unwrap();
+        assert_eq!(rig.port.wait(Some(PATIENCE)).unwrap(), Ready(1 | 1 << 63), "{name}");
+        events[0].read().unwrap();
+        events[1].read().unwrap();
+        assert_eq!(rig.port.wait(Some(Duration::ZERO)).unwrap(), Ready(0), "{name}");
+    }
+}
+
+#[test]
+fn a_token_without_a_bit_is_refused() {
+    for (name, kind, options) in modes() {
+        let mut rig = Rig::new(kind, &options, &["[::]:0"]);
+        let event = EventFd::new().unwrap();
+        assert!(rig.port.watch(event.as_fd(), 64).is_err(), "{name}");
+    }
+}
+
+#[test]
+fn a_timeout_passes_and_not_much_more() {
+    for (name, kind, options) in modes() {
+        let mut rig = Rig::new(kind, &options, &["[::]:0"]);
+        rig.port.receive(&mut |_, _| {}).unwrap();
+        let wanted = Duration::from_micros(300);
+        let waits = (0..50).map(|_| {
+            let start = Instant::now();
+            rig.port.wait(Some(wanted)).unwrap();
+            start.elapsed()
+        });
+        // The shortest, since a busy machine stretches any of them. A poll that rounds up to
+        // milliseconds would never be below one.
+        let shortest = waits.min().unwrap();
+        assert!(shortest >= wanted, "{name}: {shortest:?}");
+        assert!(shortest < Duration::from_millis(1), "{name}: {shortest:?}");
+    }
+}
+
+#[test]
+fn a_packet_wakes_a_sleeping_worker() {
+    for (name, kind, options) in modes() {
+        let mut rig = Rig::new(kind, &options, &["[::]:0"]);
+        rig.port.receive(&mut |_, _| {}).unwrap();
+        let to = loopback(rig.locals[0], true);
+        let start = Instant::now();
+        let sender = std::thread::spawn(move || plain("[::1]:0").send_to(b"wake", to).unwrap());
+        let mut woken = 0;
+        while woken == 0 {
+            rig.port.wait(Some(PATIENCE)).unwrap();
+            woken = rig.port.receive(&mut |_, _| {}).unwrap();
+        }
+        assert!(start.elapsed() < PATIENCE / 2, "{name}");
+        sender.join().unwrap();
+    }
+}
+
+#[test]
+fn a_packet_not_yet_taken_keeps_the_worker_awake() {
+    for (name, kind, options) in modes() {
+        let mut rig = Rig::new(kind, &options, &["[::]:0"]);
+        plain("[::1]:0").send_to(b"here", loopback(rig.locals[0], true)).unwrap();
+        rig.port.wait(Some(PATIENCE)).unwrap();
+        let start = Instant::now();
+        rig.port.wait(Some(PATIENCE)).unwrap();
+        assert!(start.elapsed() < PATIENCE / 2, "{name}");
+        assert_eq!(rig.take(1).len(), 1, "{name}");
+    }
+}
+
+#[test]
+fn a_long_stream_never_runs_out_of_buffers_for_good() {
+    for (name, kind, options) in modes() {
+        let mut tx = Rig::new(kind, &options, &["[::]:0"]);
+        let end = plain("127.0.0.1:0");
+        let meta = dial(end.local_addr().unwrap());
+        // Many times what all transmit buffers hold; the receiver may lose some, the port none.
+        for _ in 0..20_000 {
+            tx.queue(&[1; 1350], &meta);
+        }
+        tx.port.flush().unwrap();
+        tx.queue(b"last", &meta);
+        assert_eq!(tx.dropped(stoq_telemetry::DropReason::PortSend), 0, "{name}");
+    }
+}
