@@ -138,8 +138,6 @@ fn goaway(body: &mut Body<'_>) -> Result<Goaway, ControlError> {
         [0] => GoawayReason::Shutdown,
         [1] => GoawayReason::Restart,
         [2] => GoawayReason::Replace,
-        [3] => GoawayReason::Duplicate,
-        [4] => GoawayReason::Superseded,
         [code] => GoawayReason::Unknown(code),
     };
     Ok(Goaway { reason, drain_ms: body.u32()? })

@@ -64,8 +64,6 @@ impl GoawayReason {
             Self::Shutdown => 0,
             Self::Restart => 1,
             Self::Replace => 2,
-            Self::Duplicate => 3,
-            Self::Superseded => 4,
             Self::Unknown(code) => code,
         }
     }

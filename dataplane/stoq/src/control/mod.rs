@@ -103,10 +103,6 @@ pub enum GoawayReason {
     Restart,
     /// The acceptor asks the dialler to replace this connection, make before break.
     Replace,
-    /// Both nodes dialled at once, and the other connection stays.
-    Duplicate,
-    /// A later run of the same node has connected.
-    Superseded,
     /// A reason that this version does not know: dial again with backoff.
     Unknown(u8),
 }

@@ -192,7 +192,7 @@ fn any_hello() -> impl Strategy<Value = Hello> {
 }
 
 fn any_frame() -> impl Strategy<Value = Frame> {
-    let goaway = (any::<u32>(), 5..=u8::MAX).prop_map(|(drain_ms, code)| {
+    let goaway = (any::<u32>(), 3..=u8::MAX).prop_map(|(drain_ms, code)| {
         Frame::Goaway(Goaway { reason: GoawayReason::Unknown(code), drain_ms })
     });
     prop_oneof![
