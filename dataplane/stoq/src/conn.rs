@@ -1,0 +1,298 @@
+//! One QUIC connection: its handshake, its control stream, and the sealing and opening of packets.
+//! It knows its peer but not the link; the endpoint owns it and acts on what it reports.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use stoq_buffer::PacketBuf;
+use stoq_telemetry::DropReason;
+
+use crate::buffers::Buffers;
+use crate::control::{ControlError, Decoder, Frame};
+use crate::fragment::Reassembler;
+use crate::{Path, PeerId, Transmit, tls};
+
+/// The control stream: the first bidirectional stream of the dialler.
+const CONTROL_STREAM: u64 = 0;
+
+/// Control frames that wait for flow control at most; a peer that does not read is closed.
+const OUTBOX_MAX: usize = 64 * 1024;
+
+/// Bytes read from the control stream at a time.
+const CONTROL_CHUNK: usize = 4096;
+
+/// How long handshake and HELLO may take together.
+pub(crate) const HANDSHAKE_LIFE: Duration = Duration::from_secs(5);
+
+/// UDP payload that every QUIC path carries (RFC 9000 §14).
+const PAYLOAD_MIN: usize = 1200;
+
+/// Time that path MTU discovery gets: a binary search of probes that are lost three times each.
+const PROBING: Duration = Duration::from_secs(3);
+
+/// Error codes of CONNECTION_CLOSE frames of the application (`docs/protocol.md`, "Closing").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub(crate) enum Code {
+    /// The node leaves, or the connection is not needed any more.
+    Done = 0,
+    /// The node is no configured peer, or another one than was dialled.
+    PeerUnknown = 1,
+    /// The rules of the control stream were broken.
+    ControlInvalid = 2,
+    /// The other half of a simultaneous dial won, or another attempt did.
+    Superseded = 3,
+    /// The ALPN is missing.
+    NoProtocol = 4,
+}
+
+/// Who started a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// This node, for a slot of the link to a peer.
+    Dialled { peer: PeerId, slot: u8, replaces: bool },
+    /// The other node.
+    Accepted,
+}
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Handshake,
+    Hello,
+    Ready,
+    Closing,
+}
+
+/// What a connection reports.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// The handshake is complete: both certificates were verified.
+    Authenticated,
+    /// A control frame arrived.
+    Frame(Frame),
+}
+
+pub(crate) struct Conn {
+    pub quic: quiche::Connection<Buffers>,
+    pub path: Path,
+    pub origin: Origin,
+    pub stage: Stage,
+    pub peer: Option<PeerId>,
+    pub slot: u8,
+    /// In the endpoint's list of connections that may have something to send.
+    pub is_active: bool,
+    /// Received packets or timers may have moved handshake or control stream on.
+    pub needs_progress: bool,
+    /// The connection ID that the dialler made up, while the handshake lasts.
+    pub initial_dcid: Option<Vec<u8>>,
+    pub timer: Option<Instant>,
+    /// When the endpoint looks after it next.
+    pub check_at: Instant,
+    pub started: Instant,
+    pub last_received: Instant,
+    /// When the oldest data was sent that nothing has been received after.
+    pub unanswered_since: Option<Instant>,
+    /// Largest DATAGRAM payload now, context included.
+    pub datagram_max: usize,
+    /// Reassembles fragmented packets; made when the first fragment comes.
+    pub reassembly: Option<Box<Reassembler>>,
+    decoder: Decoder,
+    outbox: Vec<u8>,
+    data_sent: u64,
+    received: usize,
+}
+
+impl Conn {
+    pub fn new(
+        quic: quiche::Connection<Buffers>,
+        path: Path,
+        origin: Origin,
+        now: Instant,
+    ) -> Self {
+        let slot = match origin {
+            Origin::Dialled { slot, .. } => slot,
+            Origin::Accepted => 0,
+        };
+        Self {
+            quic,
+            path,
+            origin,
+            stage: Stage::Handshake,
+            peer: None,
+            slot,
+            is_active: false,
+            needs_progress: true,
+            initial_dcid: None,
+            timer: None,
+            check_at: now,
+            started: now,
+            last_received: now,
+            unanswered_since: None,
+            datagram_max: 0,
+            reassembly: None,
+            decoder: Decoder::default(),
+            outbox: Vec::new(),
+            data_sent: 0,
+            received: 0,
+        }
+    }
+
+    pub fn dialled_here(&self) -> bool {
+        matches!(self.origin, Origin::Dialled { .. })
+    }
+
+    /// Opens a packet in place. Errors close the connection inside quiche.
+    pub fn receive(&mut self, packet: &mut [u8], from: SocketAddr, now: Instant) {
+        let info = quiche::RecvInfo { from, to: self.path.local };
+        let _closed_on_error = self.quic.recv(packet, info);
+        let received = self.quic.stats().recv;
+        // Only what was opened counts: garbage must not make a dead path look alive.
+        if received > std::mem::replace(&mut self.received, received) {
+            self.last_received = now;
+            self.unanswered_since = None;
+        }
+    }
+
+    /// The next DATAGRAM payload; none before both ends have said HELLO.
+    pub fn next_datagram(&mut self) -> Option<PacketBuf> {
+        if self.stage != Stage::Ready {
+            return None;
+        }
+        self.quic.dgram_recv_buf().ok()
+    }
+
+    /// Moves handshake and control stream on; call until it returns `None`.
+    ///
+    /// # Errors
+    /// With the reason to count, after which the connection is closing.
+    pub fn progress(&mut self) -> Result<Option<Progress>, DropReason> {
+        match self.stage {
+            Stage::Handshake if self.quic.is_established() => {
+                self.stage = Stage::Hello;
+                self.authenticated().map(Some)
+            }
+            Stage::Hello | Stage::Ready => self.next_frame().map(|f| f.map(Progress::Frame)),
+            Stage::Handshake | Stage::Closing => Ok(None),
+        }
+    }
+
+    fn authenticated(&mut self) -> Result<Progress, DropReason> {
+        if self.quic.application_proto() != tls::ALPN {
+            self.close(Code::NoProtocol, b"expected ALPN stoq/1");
+            return Err(DropReason::HandshakeFailed);
+        }
+        Ok(Progress::Authenticated)
+    }
+
+    fn next_frame(&mut self) -> Result<Option<Frame>, DropReason> {
+        let mut chunk = [0; CONTROL_CHUNK];
+        loop {
+            if let Some(frame) = self.decoder.next().map_err(|error| self.broken(&error))? {
+                return Ok(Some(frame));
+            }
+            match self.quic.stream_recv(CONTROL_STREAM, &mut chunk) {
+                Ok((len, _)) if len > 0 => {
+                    self.decoder.push(&chunk[..len]).map_err(|error| self.broken(&error))?;
+                }
+                _ => return Ok(None),
+            }
+        }
+    }
+
+    fn broken(&mut self, error: &ControlError) -> DropReason {
+        self.close(Code::ControlInvalid, error.to_string().as_bytes());
+        DropReason::ControlInvalid
+    }
+
+    /// Queues a control frame.
+    pub fn send_frame(&mut self, frame: &Frame) {
+        frame.encode(&mut self.outbox);
+        self.flush_outbox();
+        if self.outbox.len() > OUTBOX_MAX {
+            self.close(Code::ControlInvalid, b"control stream is not read");
+        }
+    }
+
+    fn flush_outbox(&mut self) {
+        if self.outbox.is_empty() {
+            return;
+        }
+        if let Ok(written) = self.quic.stream_send(CONTROL_STREAM, &self.outbox, false) {
+            self.outbox.drain(..written);
+        }
+    }
+
+    /// Writes the next packet that is due to `out`. `next` gives the next DATAGRAM payload of at
+    /// most so many bytes; it is asked only when the last one has left, so that packets wait in the
+    /// fair queue and not in quiche.
+    pub fn transmit(
+        &mut self,
+        out: &mut [u8],
+        now: Instant,
+        next: impl FnOnce(usize) -> Option<PacketBuf>,
+    ) -> Option<Transmit> {
+        self.flush_outbox();
+        let mut waiting = self.quic.dgram_send_queue_len();
+        if waiting == 0
+            && let Some(payload) = next(self.datagram_max)
+        {
+            let fits = self.quic.dgram_send_buf(payload).is_ok();
+            waiting = usize::from(fits);
+        }
+        let (len, info) = match self.quic.send(out) {
+            Ok(sent) => sent,
+            Err(quiche::Error::Done) => return None,
+            Err(_) => {
+                self.close(Code::ControlInvalid, b"");
+                return None;
+            }
+        };
+        if waiting > self.quic.dgram_send_queue_len() {
+            self.data_sent += len as u64;
+            self.unanswered_since.get_or_insert(now);
+        }
+        let from = Some(info.from.ip()).filter(|ip| !ip.is_unspecified());
+        Some(Transmit { len, to: info.to, from, via: self.path.via })
+    }
+
+    /// Reads again what received packets and timers may have changed.
+    pub fn refresh(&mut self) {
+        // While quiche probes a size it already reports what would fit that size; a packet beyond
+        // the proven one would stay in its queue.
+        let Some(fits) = self.quic.dgram_max_writable_len() else { return };
+        let assumed = self.quic.max_send_udp_payload_size();
+        let proven = self.quic.pmtu().unwrap_or(PAYLOAD_MIN);
+        self.datagram_max = fits.saturating_sub(assumed.saturating_sub(proven));
+    }
+
+    /// Whether all DATAGRAMs that were sent are acknowledged or lost.
+    pub fn is_drained(&self) -> bool {
+        let stats = self.quic.stats();
+        self.quic.dgram_send_queue_len() == 0
+            && stats.acked_bytes + stats.lost_bytes >= self.data_sent
+    }
+
+    /// One probe timeout (RFC 9002 §6.2.1) with an acknowledgement delay of 25 ms.
+    pub fn probe_timeout(&self) -> Duration {
+        let Some(path) = self.active_path() else { return Duration::from_millis(300) };
+        path.rtt + (path.rttvar * 4).max(Duration::from_millis(1)) + Duration::from_millis(25)
+    }
+
+    pub fn active_path(&self) -> Option<quiche::PathStats> {
+        self.quic.path_stats().find(|path| path.active)
+    }
+
+    /// Starts to close with an application error code.
+    pub fn close(&mut self, code: Code, reason: &[u8]) {
+        self.stage = Stage::Closing;
+        // Closing twice is no error worth a word.
+        let _already = self.quic.close(true, code as u64, reason);
+    }
+
+    /// Whether path MTU discovery has ended, or had its time; until then large packets are cut, so
+    /// that no one is told a path MTU that is about to grow.
+    pub fn knows_path_mtu(&self, now: Instant) -> bool {
+        self.quic.pmtu().is_some() || now.saturating_duration_since(self.started) >= PROBING
+    }
+}

@@ -1,0 +1,244 @@
+//! Packets that belong to no connection: new handshakes, and what is answered or dropped.
+
+use std::time::Instant;
+
+use stoq_telemetry::DropReason;
+
+use super::{Endpoint, REPLIES_MAX};
+use crate::Path;
+use crate::cid::{CID_LEN, Cid, CidInfo};
+use crate::conn::{Conn, Origin, Stage};
+use crate::link::Key;
+use crate::settings::V4_GAIN;
+
+/// Least UDP payload with a client's Initial packet (RFC 9000 §14.1).
+const INITIAL_MIN: usize = 1200;
+
+/// Length of a stateless reset: that of a small packet; and the least that one answers, so that two
+/// ends never answer each other for ever (RFC 9000 §10.3.3).
+const RESET_LEN: usize = 40;
+
+/// Draws of a connection ID before giving up: each collides with a chance below 2^-18 while the
+/// table is full.
+const DRAWS_MAX: usize = 8;
+
+impl Endpoint {
+    /// Takes a packet whose connection ID is in no table. Returns the worker it belongs to.
+    pub(super) fn receive_stray(
+        &mut self,
+        datagram: &mut [u8],
+        path: Path,
+        now: Instant,
+    ) -> Option<u8> {
+        let long = datagram.first().is_some_and(|first| first & 0x80 != 0);
+        let verdict = if long {
+            self.receive_long(datagram, path, now)
+        } else {
+            self.receive_short(datagram, path, now)
+        };
+        match verdict {
+            Ok(hand_over) => hand_over,
+            Err(reason) => {
+                self.local.drops.count(reason);
+                None
+            }
+        }
+    }
+
+    fn receive_short(
+        &mut self,
+        datagram: &[u8],
+        path: Path,
+        now: Instant,
+    ) -> Result<Option<u8>, DropReason> {
+        let dcid = crate::cid::route(datagram).ok_or(DropReason::OuterMalformed)?;
+        let cid = self.local.cid_keys.parse(dcid).map_err(|_| DropReason::CidForged)?;
+        let old = match self.local.cid_keys.check(dcid, self.local.generation) {
+            Ok(CidInfo::Current { worker }) if worker != self.local.worker => {
+                return Ok(Some(worker));
+            }
+            Ok(CidInfo::Current { .. }) => DropReason::CidUnknown,
+            _ => DropReason::CidOldGeneration,
+        };
+        if datagram.len() > RESET_LEN && self.stray_budget.take(now) {
+            self.send_reset(&cid, path);
+        }
+        Err(old)
+    }
+
+    /// A stateless reset (RFC 9000 §10.3): random bytes that end with the token of the ID.
+    fn send_reset(&mut self, cid: &Cid, path: Path) {
+        let Some(token) = self.local.cid_keys.reset_token(cid) else { return };
+        let mut packet = vec![0; RESET_LEN];
+        if boring::rand::rand_bytes(&mut packet).is_err() {
+            return;
+        }
+        packet[0] = packet[0] & 0x3f | 0x40;
+        packet[RESET_LEN - token.len()..].copy_from_slice(&token);
+        self.reply(packet, path);
+    }
+
+    fn reply(&mut self, packet: Vec<u8>, path: Path) {
+        if self.replies.len() < REPLIES_MAX {
+            self.replies.push_back((packet, path));
+        }
+    }
+
+    fn receive_long(
+        &mut self,
+        datagram: &mut [u8],
+        path: Path,
+        now: Instant,
+    ) -> Result<Option<u8>, DropReason> {
+        let header = quiche::Header::from_slice(datagram, CID_LEN)
+            .map_err(|_| DropReason::OuterMalformed)?;
+        if datagram.len() < INITIAL_MIN {
+            return Err(DropReason::OuterMalformed);
+        }
+        if !quiche::version_is_supported(header.version) {
+            self.negotiate_version(&header, path, now);
+            return Err(DropReason::VersionUnknown);
+        }
+        if header.ty != quiche::Type::Initial {
+            return Err(DropReason::CidUnknown);
+        }
+        let dcid: [u8; CID_LEN] =
+            header.dcid.as_ref().try_into().map_err(|_| DropReason::OuterMalformed)?;
+        let owner = dcid[1] % self.local.workers.max(1);
+        if owner != self.local.worker {
+            return Ok(Some(owner));
+        }
+        self.admit_handshake()?;
+        match self.validate_address(&header, path, now)? {
+            Validation::Retry => {}
+            Validation::Accept { odcid } => {
+                let key = self.accept(&header, odcid.as_deref(), path, now)?;
+                self.receive_on(key, datagram, path, now);
+            }
+        }
+        Ok(None)
+    }
+
+    fn admit_handshake(&self) -> Result<(), DropReason> {
+        if self.draining.is_some() || self.conns.len() >= self.settings.connections_max {
+            return Err(DropReason::ConnectionLimit);
+        }
+        if self.handshake_packets_left == 0 {
+            return Err(DropReason::HandshakeBudget);
+        }
+        Ok(())
+    }
+
+    fn negotiate_version(&mut self, header: &quiche::Header<'_>, path: Path, now: Instant) {
+        let mut packet = vec![0; INITIAL_MIN];
+        if !self.stray_budget.take(now) {
+            return;
+        }
+        if let Ok(len) = quiche::negotiate_version(&header.scid, &header.dcid, &mut packet) {
+            packet.truncate(len);
+            self.reply(packet, path);
+        }
+    }
+
+    /// Under load a client must show that it receives at its address before anything is kept.
+    fn validate_address(
+        &mut self,
+        header: &quiche::Header<'_>,
+        path: Path,
+        now: Instant,
+    ) -> Result<Validation, DropReason> {
+        let token = header.token.as_deref().unwrap_or_default();
+        if !token.is_empty() {
+            let odcid = self.tokens.check(path.remote, token, now);
+            let odcid = odcid.map_err(|_| DropReason::RetryInvalid)?.to_vec();
+            return Ok(Validation::Accept { odcid: Some(odcid) });
+        }
+        let handshakes = self.by_initial.len();
+        if handshakes < self.settings.retry_above {
+            return Ok(Validation::Accept { odcid: None });
+        }
+        let mut scid = [0; CID_LEN];
+        boring::rand::rand_bytes(&mut scid).map_err(|_| DropReason::HandshakeFailed)?;
+        // The client repeats this ID: it must lead to this worker again.
+        scid[1] = header.dcid[1];
+        let token = self.tokens.issue(path.remote, &header.dcid, now);
+        let token = token.map_err(|_| DropReason::HandshakeFailed)?;
+        let mut packet = vec![0; INITIAL_MIN];
+        let scid = quiche::ConnectionId::from_ref(&scid);
+        let (client, odcid) = (&header.scid, &header.dcid);
+        let len = quiche::retry(client, odcid, &scid, &token, header.version, &mut packet)
+            .map_err(|_| DropReason::HandshakeFailed)?;
+        packet.truncate(len);
+        self.reply(packet, path);
+        self.retries_sent += 1;
+        Ok(Validation::Retry)
+    }
+
+    fn accept(
+        &mut self,
+        header: &quiche::Header<'_>,
+        odcid: Option<&[u8]>,
+        path: Path,
+        now: Instant,
+    ) -> Result<Key, DropReason> {
+        let cid = self.new_cid().ok_or(DropReason::ConnectionLimit)?;
+        self.prepare_config(Some(&cid), path.remote.is_ipv4());
+        let scid = quiche::ConnectionId::from_ref(cid.as_bytes());
+        let odcid = odcid.map(quiche::ConnectionId::from_ref);
+        let quic = match &odcid {
+            Some(odcid) => {
+                let cids = quiche::RetryConnectionIds {
+                    original_destination_cid: odcid,
+                    retry_source_cid: &header.dcid,
+                };
+                quiche::accept_with_retry(&scid, cids, path.local, path.remote, &mut self.quic)
+            }
+            None => quiche::accept_with_buf_factory(
+                &scid,
+                None,
+                path.local,
+                path.remote,
+                &mut self.quic,
+            ),
+        };
+        let quic = quic.map_err(|_| DropReason::HandshakeFailed)?;
+        let mut conn = Conn::new(quic, path, Origin::Accepted, now);
+        debug_assert_eq!(conn.stage, Stage::Handshake);
+        conn.initial_dcid = Some(header.dcid.to_vec());
+        let key = self.conns.insert(conn);
+        self.by_cid.insert(*cid.as_bytes(), key);
+        self.by_initial.insert(header.dcid.to_vec(), key);
+        Ok(key)
+    }
+
+    /// A connection ID that is in no table yet.
+    pub(super) fn new_cid(&self) -> Option<Cid> {
+        for _ in 0..DRAWS_MAX {
+            let mut nonce = [0; 4];
+            boring::rand::rand_bytes(&mut nonce).ok()?;
+            let nonce = u32::from_be_bytes(nonce);
+            let cid = self.local.cid_keys.issue(self.local.worker, self.local.generation, nonce);
+            if !self.by_cid.contains_key(cid.as_bytes()) {
+                return Some(cid);
+            }
+        }
+        None
+    }
+
+    /// Sets what differs between connections: the reset token of an acceptor's ID, and how large
+    /// a packet may become.
+    pub(super) fn prepare_config(&mut self, accepted: Option<&Cid>, ipv4: bool) {
+        let token = accepted.and_then(|cid| self.local.cid_keys.reset_token(cid));
+        self.quic.set_stateless_reset_token(token.map(u128::from_be_bytes));
+        let gain = if ipv4 { V4_GAIN } else { 0 };
+        let max = self.settings.udp_payload_max + gain;
+        self.quic.set_max_send_udp_payload_size(usize::from(max));
+    }
+}
+
+enum Validation {
+    /// A Retry was sent; nothing is kept.
+    Retry,
+    /// Go on; after a Retry with the first ID that the client had made up.
+    Accept { odcid: Option<Vec<u8>> },
+}

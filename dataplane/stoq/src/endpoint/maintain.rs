@@ -1,0 +1,252 @@
+//! Time: timers of connections and links, silence, keepalive, replacement, drain and removal.
+
+use std::time::{Duration, Instant};
+
+use stoq_telemetry::DropReason;
+
+use super::{Endpoint, Event, Timer};
+use crate::PeerId;
+use crate::conn::{Code, Conn, HANDSHAKE_LIFE, Origin, Stage};
+use crate::control::{Frame, Goaway, GoawayReason};
+use crate::link::Key;
+
+/// How often a connection with traffic is looked at.
+const CHECK: Duration = Duration::from_millis(200);
+
+/// Least time without an answer after which a connection is doubted; on slow paths it is three
+/// probe timeouts.
+const SILENCE: Duration = Duration::from_millis(600);
+
+/// How long GOAWAY may take to arrive before connections are closed.
+const DRAIN: Duration = Duration::from_millis(100);
+
+/// Pause before a lost connection is dialled again.
+const REDIAL: Duration = Duration::from_millis(50);
+
+impl Endpoint {
+    /// When [`Endpoint::handle_timeout`] has to be called.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let first = self.timers.first().map(|(at, _)| *at);
+        [first, self.draining].into_iter().flatten().min()
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.draining.is_some_and(|at| now >= at) {
+            self.close_all();
+        }
+        while let Some(&(at, timer)) = self.timers.first() {
+            if at > now {
+                break;
+            }
+            self.timers.pop_first();
+            match timer {
+                Timer::Conn(key) => self.conn_timeout(key, now),
+                Timer::Link(peer) => self.link_timeout(peer, now),
+            }
+        }
+    }
+
+    fn conn_timeout(&mut self, key: Key, now: Instant) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        conn.timer = None;
+        if conn.quic.timeout_instant().is_some_and(|at| at <= now) {
+            conn.quic.on_timeout();
+        }
+        let unfinished = matches!(conn.stage, Stage::Handshake | Stage::Hello);
+        if unfinished && now.saturating_duration_since(conn.started) >= HANDSHAKE_LIFE {
+            conn.close(Code::Done, b"handshake took too long");
+        }
+        if conn.stage == Stage::Ready && conn.check_at <= now {
+            conn.check_at = now + CHECK;
+            self.check(key, now);
+        }
+        // What is due leaves with the next poll_transmit, which also sets the next timer.
+        self.activate(key);
+    }
+
+    /// Looks after an established connection.
+    fn check(&mut self, key: Key, now: Instant) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let (Some(peer), slot) = (conn.peer, conn.slot) else { return };
+        if now.saturating_duration_since(conn.last_received) >= self.settings.keepalive {
+            // Refused only on a closed connection, which is removed anyway.
+            let _closed = conn.quic.send_ack_eliciting();
+        }
+        let silent = conn.unanswered_since.is_some_and(|since| {
+            now.saturating_duration_since(since) >= SILENCE.max(conn.probe_timeout() * 3)
+        });
+        let stats = conn.quic.stats();
+        let packets = stats.sent.max(stats.recv) as u64;
+        let worn = conn.dialled_here() && packets >= self.settings.packets_per_connection;
+        let patience = self.dial_patience(peer);
+        let Some(lane) = self.link(peer).and_then(|link| link.lane(slot)) else { return };
+        if !lane.slot.carries(key) || lane.slot.dialler.is_dialling() {
+            return;
+        }
+        if silent {
+            lane.slot.suspect = true;
+            lane.slot.dialler.want(now + patience);
+        } else if worn {
+            lane.slot.dialler.want(now);
+        }
+        self.reschedule_link(peer);
+    }
+
+    pub(super) fn reschedule_conn(&mut self, key: Key, now: Instant) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let quiet = conn.unanswered_since.is_none()
+            && now.saturating_duration_since(conn.last_received) > CHECK;
+        let check = match conn.stage {
+            Stage::Ready if quiet => conn.last_received + self.settings.keepalive,
+            Stage::Ready => conn.check_at,
+            _ => conn.started + HANDSHAKE_LIFE,
+        };
+        let due = conn.quic.timeout_instant().map_or(check, |at| at.min(check));
+        let due = due.max(now);
+        if conn.timer == Some(due) {
+            return;
+        }
+        if let Some(old) = conn.timer.replace(due) {
+            self.timers.remove(&(old, Timer::Conn(key)));
+        }
+        self.timers.insert((due, Timer::Conn(key)));
+    }
+
+    pub(super) fn reschedule_link(&mut self, peer: PeerId) {
+        let Some(link) = self.links.get_mut(peer.0 as usize).and_then(Option::as_mut) else {
+            return;
+        };
+        let due = link.timeout();
+        let old = std::mem::replace(&mut link.timer, due);
+        if old == due {
+            return;
+        }
+        if let Some(old) = old {
+            self.timers.remove(&(old, Timer::Link(peer)));
+        }
+        if let Some(due) = due {
+            self.timers.insert((due, Timer::Link(peer)));
+        }
+    }
+
+    fn link_timeout(&mut self, peer: PeerId, now: Instant) {
+        let Some(link) = self.link(peer) else { return };
+        link.timer = None;
+        let slots: Vec<u8> = link.lanes.iter().map(|lane| lane.slot.number).collect();
+        for slot in slots {
+            self.switch(peer, slot, false, now);
+            while let Some(key) = self.poll_faded(peer, slot, now) {
+                self.close(key, Code::Done, b"replaced");
+            }
+            let jitter = fastrand::f32();
+            let lane = self.link(peer).and_then(|link| link.lane(slot));
+            if let Some(remote) = lane.and_then(|lane| lane.slot.dialler.poll(now, jitter)) {
+                self.dial(peer, slot, remote, now);
+            }
+        }
+        self.reschedule_link(peer);
+    }
+
+    fn poll_faded(&mut self, peer: PeerId, slot: u8, now: Instant) -> Option<Key> {
+        self.link(peer)?.lane(slot)?.slot.poll_faded(now)
+    }
+
+    /// Takes leave of all peers: GOAWAY now, CONNECTION_CLOSE a moment later.
+    pub fn drain(&mut self, now: Instant) {
+        if self.draining.is_some() {
+            return;
+        }
+        self.draining = Some(now + DRAIN);
+        for link in self.links.iter_mut().flatten() {
+            for lane in &mut link.lanes {
+                lane.slot.dialler.connected(now);
+            }
+        }
+        let reason = GoawayReason::Shutdown;
+        let drain_ms = u32::try_from(DRAIN.as_millis()).unwrap_or(0);
+        let ready = |(key, conn): (Key, &Conn)| (conn.stage == Stage::Ready).then_some(key);
+        for key in self.conns.iter().filter_map(ready).collect::<Vec<_>>() {
+            if let Some(conn) = self.conns.get_mut(key) {
+                conn.send_frame(&Frame::Goaway(Goaway { reason, drain_ms }));
+            }
+            self.activate(key);
+        }
+    }
+
+    /// Whether a drain is complete: every connection was closed, and the peers were told.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.draining.is_some()
+            && self.conns.iter().all(|(_, conn)| conn.stage == Stage::Closing && !conn.is_active)
+    }
+
+    fn close_all(&mut self) {
+        for key in self.conns.iter().map(|(key, _)| key).collect::<Vec<_>>() {
+            if self.conns.get(key).is_some_and(|conn| conn.stage != Stage::Closing) {
+                self.close(key, Code::Done, b"node stops");
+            }
+        }
+        // Far enough that an idle loop does not spin while the caller looks at is_drained.
+        self.draining = self.draining.map(|at| at + Duration::from_secs(3600));
+    }
+
+    /// Forgets a closed connection.
+    pub(super) fn remove(&mut self, key: Key, now: Instant) {
+        let Some(conn) = self.conns.try_remove(key) else { return };
+        if let Some(at) = conn.timer {
+            self.timers.remove(&(at, Timer::Conn(key)));
+        }
+        if let Some(initial) = &conn.initial_dcid {
+            self.by_initial.remove(initial);
+        }
+        for id in conn.quic.source_ids() {
+            if let Ok(id) = <[u8; crate::cid::CID_LEN]>::try_from(id.as_ref()) {
+                self.by_cid.remove(&id);
+            }
+        }
+        if conn.stage == Stage::Handshake {
+            self.handshake_failed(&conn);
+        }
+        if let Some(peer) = conn.peer {
+            self.remove_from_lane(key, peer, now);
+        }
+    }
+
+    fn handshake_failed(&mut self, conn: &Conn) {
+        let alert = conn.quic.local_error().map(|error| error.error_code);
+        let refused = self.refusal.take();
+        // CRYPTO_ERROR and the TLS alerts about certificates (RFC 9001 §4.8, RFC 8446 §6).
+        let certificate = alert.is_some_and(|code| (0x100 + 42..=0x100 + 49).contains(&code));
+        let reason = if certificate || refused.is_some() {
+            DropReason::CertificateRefused
+        } else {
+            DropReason::HandshakeFailed
+        };
+        if alert.is_none() && matches!(conn.origin, Origin::Dialled { .. }) {
+            return; // Nobody answered, which is no fault of a packet.
+        }
+        self.local.drops.count(reason);
+        let remote = conn.path.remote;
+        let why = refused.unwrap_or_else(|| format!("TLS handshake failed: {alert:?}"));
+        self.event(Event::Refused { remote, why });
+    }
+
+    pub(super) fn remove_from_lane(&mut self, key: Key, peer: PeerId, now: Instant) {
+        let patience = self.dial_patience(peer);
+        let draining = self.draining.is_some();
+        let Some(link) = self.link(peer) else { return };
+        for lane in &mut link.lanes {
+            if lane.slot.lost(key, now) && !draining {
+                lane.slot.dialler.want(now + REDIAL + patience);
+            }
+        }
+        let went_down = link.was_up && !link.is_up();
+        link.was_up = link.is_up();
+        if went_down {
+            self.event(Event::Down { peer });
+        }
+        self.reschedule_link(peer);
+    }
+}

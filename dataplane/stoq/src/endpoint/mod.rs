@@ -1,0 +1,280 @@
+//! All that one worker knows of STOQ: its connections, found by connection ID, and its share of
+//! every link. The worker feeds it datagrams and time, and empties what it wants to say.
+//!
+//! | to the endpoint | from the endpoint |
+//! |---|---|
+//! | [`Endpoint::begin_burst`], [`Endpoint::receive`] | [`Endpoint::poll_packet`] |
+//! | [`Endpoint::enqueue`] | [`Endpoint::poll_transmit`] |
+//! | [`Endpoint::handle_timeout`] | [`Endpoint::poll_timeout`], [`Endpoint::poll_event`] |
+
+mod accept;
+mod lane;
+mod maintain;
+mod peers;
+mod status;
+mod transmit;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use slab::Slab;
+use stoq_buffer::PacketBuf;
+use stoq_identity::NodeId;
+use stoq_telemetry::{DropReason, Drops};
+
+use self::lane::Link;
+pub use self::status::{LinkState, LinkStatus};
+pub use self::transmit::Undelivered;
+use crate::admission::{Budget, RetryTokens};
+use crate::cid::{CID_LEN, CidKeys};
+use crate::conn::{Conn, Stage};
+use crate::context::{self, Payload};
+use crate::control::BootId;
+use crate::fragment::Reassembler;
+use crate::link::Key;
+use crate::settings::Settings;
+use crate::tls::{self, Credentials, Refusal, TlsError};
+use crate::{Path, PeerId};
+
+/// Events that wait for the worker at most; it takes them after every burst.
+const EVENTS_MAX: usize = 1024;
+
+/// Answers to packets of no connection (Retry, version negotiation, stateless reset) that wait for
+/// transmission at most; more are not worth the work.
+const REPLIES_MAX: usize = 64;
+
+/// Stateless resets and version negotiations: at once, and for each second.
+const STRAY_BURST: u32 = 32;
+const STRAY_PER_SECOND: u32 = 256;
+
+/// Largest UDP payload that is looked at: what fits an Ethernet frame, and jumbo frames.
+const DATAGRAM_MAX: usize = 9216;
+
+/// What an endpoint is, for the life of the process.
+pub struct Local {
+    /// Our name in our mesh.
+    pub node: NodeId,
+    /// This run of the process.
+    pub boot: BootId,
+    /// Index of the worker that owns this endpoint.
+    pub worker: u8,
+    /// Number of workers of this node, at least one.
+    pub workers: u8,
+    /// This run's number in connection IDs.
+    pub generation: u16,
+    /// Keys of connection IDs and stateless resets, shared by all workers.
+    pub cid_keys: CidKeys,
+    /// Largest packet that the tunnel device takes, told to peers.
+    pub tunnel_mtu: u16,
+    /// Where drops are counted.
+    pub drops: Arc<Drops>,
+}
+
+/// A peer from the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its number for the life of the process.
+    pub id: PeerId,
+    /// Its name in the mesh, which its certificate must bear.
+    pub name: String,
+    /// Where it can be dialled; empty for a peer that only dials us.
+    pub endpoints: Vec<SocketAddr>,
+}
+
+/// What the worker may want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The first connection to the peer carries traffic.
+    Up {
+        /// The peer.
+        peer: PeerId,
+        /// Its address.
+        endpoint: SocketAddr,
+    },
+    /// The last connection to the peer is gone.
+    Down {
+        /// The peer.
+        peer: PeerId,
+    },
+    /// A handshake was refused.
+    Refused {
+        /// The other side.
+        remote: SocketAddr,
+        /// Why, for the log.
+        why: String,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Conn(Key),
+    Link(PeerId),
+}
+
+/// STOQ for one worker.
+pub struct Endpoint {
+    local: Local,
+    settings: Settings,
+    credentials: Credentials,
+    quic: quiche::Config,
+    refusal: Refusal,
+    conns: Slab<Conn>,
+    by_cid: HashMap<[u8; CID_LEN], Key>,
+    /// Handshakes by the connection ID that their dialler made up.
+    by_initial: HashMap<Vec<u8>, Key>,
+    links: Vec<Option<Link>>,
+    names: HashMap<String, PeerId>,
+    active: VecDeque<Key>,
+    sent_in_turn: usize,
+    timers: BTreeSet<(Instant, Timer)>,
+    replies: VecDeque<(Vec<u8>, Path)>,
+    inbound: VecDeque<(PeerId, PacketBuf)>,
+    events: VecDeque<Event>,
+    tokens: RetryTokens,
+    stray_budget: Budget,
+    handshake_packets_left: u32,
+    retries_sent: u64,
+    draining: Option<Instant>,
+}
+
+impl Endpoint {
+    /// An endpoint without peers.
+    ///
+    /// # Errors
+    /// When TLS refuses our certificate or the settings.
+    pub fn new(
+        local: Local,
+        settings: Settings,
+        credentials: Credentials,
+        now: Instant,
+    ) -> Result<Self, TlsError> {
+        let refusal = Refusal::default();
+        let quic = tls::configure(&credentials, &settings, &refusal)?;
+        let mut retry_key = [0; 32];
+        boring::rand::rand_bytes(&mut retry_key)?;
+        Ok(Self {
+            handshake_packets_left: settings.handshake_packets_per_burst,
+            local,
+            settings,
+            credentials,
+            quic,
+            refusal,
+            conns: Slab::new(),
+            by_cid: HashMap::new(),
+            by_initial: HashMap::new(),
+            links: Vec::new(),
+            names: HashMap::new(),
+            active: VecDeque::new(),
+            sent_in_turn: 0,
+            timers: BTreeSet::new(),
+            replies: VecDeque::new(),
+            inbound: VecDeque::new(),
+            events: VecDeque::new(),
+            tokens: RetryTokens::new(retry_key, now),
+            stray_budget: Budget::new(STRAY_BURST, STRAY_PER_SECOND, now),
+            retries_sent: 0,
+            draining: None,
+        })
+    }
+
+    /// Begins a burst of received packets: renews the budget of handshake work.
+    pub fn begin_burst(&mut self) {
+        self.handshake_packets_left = self.settings.handshake_packets_per_burst;
+    }
+
+    /// Takes a received UDP payload, which is opened in place. Returns the worker to hand it to
+    /// when the packet is for a connection, or a slot, that another one owns.
+    pub fn receive(&mut self, datagram: &mut [u8], path: Path, now: Instant) -> Option<u8> {
+        if datagram.len() > DATAGRAM_MAX {
+            self.local.drops.count(DropReason::OuterOversized);
+            return None;
+        }
+        let Some(dcid) = crate::cid::route(datagram) else {
+            self.local.drops.count(DropReason::OuterMalformed);
+            return None;
+        };
+        let known = match <[u8; CID_LEN]>::try_from(dcid) {
+            Ok(cid) => self.by_cid.get(&cid).or_else(|| self.by_initial.get(dcid)),
+            Err(_) => None,
+        };
+        match known.copied() {
+            Some(key) => {
+                self.receive_on(key, datagram, path, now);
+                None
+            }
+            None => self.receive_stray(datagram, path, now),
+        }
+    }
+
+    fn receive_on(&mut self, key: Key, datagram: &mut [u8], path: Path, now: Instant) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        if conn.stage == Stage::Handshake {
+            if self.handshake_packets_left == 0 {
+                self.local.drops.count(DropReason::HandshakeBudget);
+                return;
+            }
+            self.handshake_packets_left -= 1;
+        }
+        conn.receive(datagram, path.remote, now);
+        self.take_datagrams(key, now);
+        self.activate(key);
+    }
+
+    /// Empties the DATAGRAM queue of a connection into `inbound`.
+    fn take_datagrams(&mut self, key: Key, now: Instant) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Some(peer) = conn.peer else { return };
+        let link = self.links.get_mut(peer.0 as usize).and_then(Option::as_mut);
+        let Some(link) = link else { return };
+        while let Some(datagram) = conn.next_datagram() {
+            let packet = match context::parse(datagram) {
+                Ok(Payload::Packet(packet)) => Ok(Some(packet)),
+                Ok(Payload::Fragment(header, body)) => {
+                    let reassembly =
+                        conn.reassembly.get_or_insert_with(|| Box::new(Reassembler::default()));
+                    reassembly.push(header, body, now).map_err(|_| DropReason::FragmentInvalid)
+                }
+                Err(error) => Err(error.reason()),
+            };
+            match packet {
+                Ok(Some(packet)) => {
+                    link.rx_bytes += packet.len() as u64;
+                    self.inbound.push_back((peer, packet));
+                }
+                Ok(None) => {}
+                Err(reason) => self.local.drops.count(reason),
+            }
+        }
+    }
+
+    /// The next inner packet that arrived, and the peer that sent it. Its content is unchecked.
+    pub fn poll_packet(&mut self) -> Option<(PeerId, PacketBuf)> {
+        self.inbound.pop_front()
+    }
+
+    /// What happened to links and handshakes.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    fn event(&mut self, event: Event) {
+        if self.events.len() < EVENTS_MAX {
+            self.events.push_back(event);
+        }
+    }
+
+    fn activate(&mut self, key: Key) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        conn.needs_progress = true;
+        if !conn.is_active {
+            conn.is_active = true;
+            self.active.push_back(key);
+        }
+    }
+
+    fn link(&mut self, peer: PeerId) -> Option<&mut Link> {
+        self.links.get_mut(peer.0 as usize)?.as_mut()
+    }
+}

@@ -1,0 +1,384 @@
+//! Peers and their links: whom to dial, whom to recognise, and what becomes of a connection when
+//! both ends have said who they are.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use stoq_identity::Role;
+use stoq_telemetry::DropReason;
+
+use super::lane::Link;
+use super::{Endpoint, Event, Peer};
+use crate::cid;
+use crate::conn::{Code, Conn, Origin, Progress, Stage};
+use crate::control::{Frame, Goaway, GoawayReason, Hello, Purpose};
+use crate::link::{Admission, Key, Member};
+use crate::tls::{self, Credentials, TlsError};
+use crate::{Path, PeerId, Via};
+
+/// How much later the node dials whose connections lose a simultaneous dial: time for the other's
+/// handshake on all but the slowest paths.
+const YIELD: Duration = Duration::from_millis(400);
+
+impl Endpoint {
+    /// Replaces the list of peers. Links that both lists have stay; new ones are dialled, and those
+    /// that are gone are closed.
+    pub fn set_peers(&mut self, peers: &[Peer], now: Instant) {
+        self.names = peers.iter().map(|peer| (peer.name.clone(), peer.id)).collect();
+        for at in 0..self.links.len() {
+            let Some(link) = &self.links[at] else { continue };
+            let id = link.peer.id;
+            if !peers.iter().any(|peer| peer.id == id && peer.name == link.peer.name) {
+                self.remove_link(id);
+            }
+        }
+        for peer in peers {
+            self.set_peer(peer, now);
+        }
+    }
+
+    fn set_peer(&mut self, peer: &Peer, now: Instant) {
+        let at = peer.id.0 as usize;
+        if at >= self.links.len() {
+            self.links.resize_with(at + 1, || None);
+        }
+        let (worker, workers) = (self.local.worker, self.local.workers);
+        let queue = self.settings.queue_bytes_max;
+        let link =
+            self.links[at].get_or_insert_with(|| Link::new(peer.clone(), worker, workers, queue));
+        link.set_endpoints(peer.endpoints.clone(), now);
+        self.want_connections(peer.id, now);
+    }
+
+    fn remove_link(&mut self, peer: PeerId) {
+        let Some(link) = self.links.get_mut(peer.0 as usize).and_then(Option::take) else { return };
+        if let Some(at) = link.timer {
+            self.timers.remove(&(at, super::Timer::Link(peer)));
+        }
+        let of_peer = |(key, conn): (Key, &Conn)| {
+            let dialled = matches!(conn.origin, Origin::Dialled { peer: p, .. } if p == peer);
+            (conn.peer == Some(peer) || dialled).then_some(key)
+        };
+        for key in self.conns.iter().filter_map(of_peer).collect::<Vec<_>>() {
+            self.close(key, Code::Done, b"not a peer any more");
+        }
+    }
+
+    /// Uses another certificate for new connections. (A link takes it up when it replaces its
+    /// connections: see [`Endpoint::replace_all`].)
+    ///
+    /// # Errors
+    /// When TLS refuses it; the old one stays in use.
+    pub fn set_credentials(&mut self, credentials: Credentials) -> Result<(), TlsError> {
+        self.quic = tls::configure(&credentials, &self.settings, &self.refusal)?;
+        self.credentials = credentials;
+        Ok(())
+    }
+
+    /// Replaces every connection that this node dialled, make before break.
+    pub fn replace_all(&mut self, now: Instant) {
+        for at in 0..self.links.len() {
+            let Some(link) = &mut self.links[at] else { continue };
+            let peer = link.peer.id;
+            for lane in &mut link.lanes {
+                if lane.slot.current.is_some_and(|member| member.dialled_here) {
+                    lane.slot.dialler.want(now);
+                }
+            }
+            self.reschedule_link(peer);
+        }
+    }
+
+    /// Wants a connection for every lane that is down.
+    pub(super) fn want_connections(&mut self, peer: PeerId, now: Instant) {
+        if self.draining.is_some() {
+            return;
+        }
+        let patience = self.dial_patience(peer);
+        let Some(link) = self.link(peer) else { return };
+        for lane in link.lanes.iter_mut().filter(|lane| !lane.slot.is_up()) {
+            lane.slot.dialler.want(now + patience);
+        }
+        self.reschedule_link(peer);
+    }
+
+    /// Connections dialled by the node whose name sorts lower win; so the other waits a little.
+    pub(super) fn dial_patience(&self, peer: PeerId) -> Duration {
+        if self.local_wins(peer) { Duration::ZERO } else { YIELD }
+    }
+
+    fn local_wins(&self, peer: PeerId) -> bool {
+        let link = self.links.get(peer.0 as usize).and_then(Option::as_ref);
+        link.is_some_and(|link| self.local.node.node() < link.peer.name.as_str())
+    }
+
+    pub(super) fn dial(&mut self, peer: PeerId, slot: u8, remote: SocketAddr, now: Instant) {
+        let Some(cid) = self.new_cid() else { return };
+        let mut random = [0; cid::CID_LEN];
+        if boring::rand::rand_bytes(&mut random).is_err()
+            || self.conns.len() >= self.settings.connections_max
+        {
+            self.local.drops.count(DropReason::ConnectionLimit);
+            return;
+        }
+        self.prepare_config(None, remote.is_ipv4());
+        let replaces = self.inherit(peer, slot);
+        // The kernel chooses the source address, again for each packet: a changed one is a roam.
+        let any: IpAddr = match remote {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let path = Path { local: SocketAddr::new(any, 0), remote, via: Via::Dial };
+        let dcid = cid::initial_dcid(slot, random);
+        let quic = quiche::connect_with_dcid_and_buffer_factory(
+            None,
+            &quiche::ConnectionId::from_ref(cid.as_bytes()),
+            &quiche::ConnectionId::from_ref(&dcid),
+            path.local,
+            remote,
+            &mut self.quic,
+        );
+        let Ok(quic) = quic else {
+            self.local.drops.count(DropReason::HandshakeFailed);
+            return;
+        };
+        let origin = Origin::Dialled { peer, slot, replaces };
+        let key = self.conns.insert(Conn::new(quic, path, origin, now));
+        self.by_cid.insert(*cid.as_bytes(), key);
+        self.activate(key);
+    }
+
+    /// Gives the next connection what the current one of the slot has learned. Returns whether
+    /// there is a current one.
+    fn inherit(&mut self, peer: PeerId, slot: u8) -> bool {
+        let current = self.link(peer).and_then(|link| link.lane(slot)?.slot.current);
+        let path = current.and_then(|member| self.conns.get(member.key)?.active_path());
+        let (window, rtt) = match &path {
+            Some(path) => (path.cwnd / path.pmtu.max(1200), path.rtt),
+            None => (0, Duration::from_millis(100)),
+        };
+        let window = window.max(self.settings.initial_window_packets);
+        self.quic.set_initial_congestion_window_packets(window);
+        self.quic.set_initial_rtt(rtt);
+        current.is_some()
+    }
+
+    /// Acts on what a connection has to say since it was last asked.
+    pub(super) fn settle(&mut self, key: Key, now: Instant) {
+        while let Some(conn) = self.conns.get_mut(key) {
+            match conn.progress() {
+                Ok(Some(Progress::Authenticated)) => self.authenticated(key),
+                Ok(Some(Progress::Frame(Frame::Hello(hello)))) => self.hello(key, &hello, now),
+                Ok(Some(Progress::Frame(frame))) => self.frame(key, &frame, now),
+                Ok(None) => break,
+                Err(reason) => {
+                    self.local.drops.count(reason);
+                    break;
+                }
+            }
+        }
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.refresh();
+        }
+    }
+
+    /// The handshake is complete: finds out who the other side is.
+    fn authenticated(&mut self, key: Key) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        if let Some(initial) = conn.initial_dcid.take() {
+            self.by_initial.remove(&initial);
+        }
+        let role = if conn.dialled_here() { Role::Server } else { Role::Client };
+        let chain = conn.quic.peer_cert_chain().unwrap_or_default();
+        let (leaf, rest) = chain.split_first().map_or((&[][..], &[][..]), |(l, r)| (*l, r));
+        let verifier = &self.credentials.verifier;
+        let name = match verifier.verify(leaf, rest, role, (self.credentials.clock)()) {
+            Ok(identity) => identity.id.node().to_owned(),
+            Err(error) => {
+                let why = error.to_string();
+                return self.refuse(key, DropReason::CertificateRefused, why);
+            }
+        };
+        let peer = self.names.get(&name).copied();
+        match (conn.origin, peer) {
+            (Origin::Dialled { peer: wanted, .. }, Some(peer)) if wanted == peer => {
+                conn.peer = Some(peer);
+                let hello = self.our_hello(key);
+                self.send_hello(key, hello);
+            }
+            (Origin::Accepted, Some(peer)) => conn.peer = Some(peer),
+            (Origin::Dialled { .. }, _) => {
+                let why = format!("another node than was dialled answered: {name}");
+                self.refuse(key, DropReason::PeerUnknown, why);
+            }
+            (Origin::Accepted, None) => {
+                let why = format!("node {name} is no configured peer; add a [[peer]] for it");
+                self.refuse(key, DropReason::PeerUnknown, why);
+            }
+        }
+    }
+
+    fn refuse(&mut self, key: Key, reason: DropReason, why: String) {
+        self.local.drops.count(reason);
+        if let Some(conn) = self.conns.get(key) {
+            let remote = conn.path.remote;
+            self.event(Event::Refused { remote, why });
+        }
+        self.close(key, Code::PeerUnknown, b"not a peer");
+    }
+
+    pub(super) fn close(&mut self, key: Key, code: Code, reason: &[u8]) {
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.close(code, reason);
+            self.activate(key);
+        }
+    }
+
+    fn our_hello(&mut self, key: Key) -> Option<Hello> {
+        let conn = self.conns.get(key)?;
+        let (peer, slot) = (conn.peer?, conn.slot);
+        let replaces = matches!(conn.origin, Origin::Dialled { replaces: true, .. });
+        let lane = self.links.get_mut(peer.0 as usize)?.as_mut()?.lane_or_new(slot)?;
+        let replaced = lane.dialled;
+        lane.dialled = lane.dialled.wrapping_add(1);
+        let purpose =
+            if replaces { Purpose::Replace { connection: replaced } } else { Purpose::First };
+        Some(Hello {
+            node: self.local.node.clone(),
+            boot: self.local.boot,
+            features: 0,
+            workers: self.local.workers,
+            worker: self.local.worker,
+            slot,
+            connection: lane.dialled,
+            purpose,
+            tunnel_mtu: self.local.tunnel_mtu,
+        })
+    }
+
+    fn send_hello(&mut self, key: Key, hello: Option<Hello>) {
+        if let (Some(conn), Some(hello)) = (self.conns.get_mut(key), hello) {
+            conn.send_frame(&Frame::Hello(hello));
+        }
+    }
+
+    fn hello(&mut self, key: Key, hello: &Hello, now: Instant) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Some(peer) = conn.peer else { return };
+        let named = self.names.get(hello.node.node()) == Some(&peer);
+        if !named || hello.node.mesh() != self.local.node.mesh() {
+            let why = "HELLO names another node than the certificate".to_owned();
+            return self.refuse(key, DropReason::ControlInvalid, why);
+        }
+        if !conn.dialled_here() {
+            conn.slot = hello.slot;
+            let answer = Hello {
+                node: self.local.node.clone(),
+                boot: self.local.boot,
+                features: 0,
+                workers: self.local.workers,
+                worker: self.local.worker,
+                tunnel_mtu: self.local.tunnel_mtu,
+                ..hello.clone()
+            };
+            conn.send_frame(&Frame::Hello(answer));
+        }
+        if self.supersede_boot(peer, key, hello) {
+            self.ready(key, peer, hello, now);
+        }
+    }
+
+    /// A later run of the peer ends all connections of an earlier one; a straggler of an earlier
+    /// one is refused. Returns whether the connection may be used.
+    fn supersede_boot(&mut self, peer: PeerId, key: Key, hello: &Hello) -> bool {
+        let Some(link) = self.link(peer) else { return false };
+        match link.boot {
+            Some(known) if known == hello.boot => true,
+            Some(known) if !hello.boot.supersedes(&known) => {
+                self.close(key, Code::Superseded, b"a later run of this node is connected");
+                false
+            }
+            _ => {
+                link.boot = Some(hello.boot);
+                for old in link.members() {
+                    self.remove_from_lane(old, peer, Instant::now());
+                    self.close(old, Code::Superseded, b"a later run of this node has connected");
+                }
+                true
+            }
+        }
+    }
+
+    /// Both ends have said HELLO: gives the connection its place in the link.
+    fn ready(&mut self, key: Key, peer: PeerId, hello: &Hello, now: Instant) {
+        let local_wins = self.local_wins(peer);
+        let Some(conn) = self.conns.get(key) else { return };
+        let (slot, dialled_here) = (conn.slot, conn.dialled_here());
+        let endpoint = conn.path.remote;
+        let (worker, workers) = (self.local.worker, self.local.workers);
+        let patience = self.patience(peer, slot);
+        let Some(link) = self.link(peer) else { return };
+        link.add_lanes(worker, workers, hello.workers);
+        let Some(lane) = link.lane_or_new(slot) else {
+            return self.close(key, Code::ControlInvalid, b"slot beyond the maximum");
+        };
+        let member = Member { key, dialled_here, ready_at: now };
+        if lane.slot.admit(member, local_wins, patience) == Admission::Refused {
+            return self.close(key, Code::Superseded, b"the other half of a simultaneous dial won");
+        }
+        let came_up = !std::mem::replace(&mut link.was_up, true);
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.stage = Stage::Ready;
+        }
+        self.close_other_attempts(peer, slot, key);
+        self.issue_spare_cid(key);
+        self.take_datagrams(key, now);
+        self.want_connections(peer, now);
+        if came_up {
+            self.event(Event::Up { peer, endpoint });
+        }
+    }
+
+    /// How long a successor waits for the packets of the connection that it replaces.
+    fn patience(&mut self, peer: PeerId, slot: u8) -> Duration {
+        let current = self.link(peer).and_then(|link| link.lane(slot)?.slot.current);
+        let conn = current.and_then(|member| self.conns.get(member.key));
+        conn.map_or(Duration::ZERO, Conn::probe_timeout)
+    }
+
+    /// Happy eyeballs has its winner: ends the other attempts for the same slot.
+    fn close_other_attempts(&mut self, peer: PeerId, slot: u8, winner: Key) {
+        let loses = |(key, conn): (Key, &Conn)| {
+            let same = matches!(conn.origin,
+                Origin::Dialled { peer: p, slot: s, .. } if p == peer && s == slot);
+            let unfinished = matches!(conn.stage, Stage::Handshake | Stage::Hello);
+            (same && unfinished && key != winner).then_some(key)
+        };
+        for key in self.conns.iter().filter_map(loses).collect::<Vec<_>>() {
+            self.close(key, Code::Superseded, b"another attempt won");
+        }
+    }
+
+    /// A second connection ID, so that the peer can use a fresh one on a new path (RFC 9000 §9.5).
+    fn issue_spare_cid(&mut self, key: Key) {
+        let Some(cid) = self.new_cid() else { return };
+        let Some(token) = self.local.cid_keys.reset_token(&cid) else { return };
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let id = quiche::ConnectionId::from_ref(cid.as_bytes());
+        if conn.quic.new_scid(&id, u128::from_be_bytes(token), false).is_ok() {
+            self.by_cid.insert(*cid.as_bytes(), key);
+        }
+    }
+
+    fn frame(&mut self, key: Key, frame: &Frame, now: Instant) {
+        let Some(conn) = self.conns.get(key) else { return };
+        let (Some(peer), slot) = (conn.peer, conn.slot) else { return };
+        let Frame::Goaway(Goaway { reason, .. }) = frame else { return };
+        if matches!(reason, GoawayReason::Replace | GoawayReason::Restart)
+            && let Some(lane) = self.link(peer).and_then(|link| link.lane(slot))
+        {
+            lane.slot.dialler.want(now);
+            self.reschedule_link(peer);
+        }
+    }
+}

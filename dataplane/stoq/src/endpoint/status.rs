@@ -1,0 +1,127 @@
+//! What an endpoint tells about its links, for `stoqctl status` and the metrics.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::Endpoint;
+use super::lane::Link;
+use crate::PeerId;
+use crate::conn::Conn;
+use crate::context::CONTEXT_LEN;
+
+/// State of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkState {
+    /// Being dialled.
+    Connecting,
+    /// At least one connection carries traffic.
+    Up,
+    /// The node takes leave.
+    Draining,
+    /// No connection, and none is being dialled: the peer has to dial.
+    Down,
+}
+
+/// A worker's share of a link.
+#[derive(Clone, Debug)]
+pub struct LinkStatus {
+    /// The peer.
+    pub peer: PeerId,
+    /// Whether it carries traffic.
+    pub state: LinkState,
+    /// Address of the peer on the first connection.
+    pub endpoint: Option<SocketAddr>,
+    /// Name of the key exchange group.
+    pub key_exchange: Option<&'static str>,
+    /// Smoothed round trip time.
+    pub rtt: Option<Duration>,
+    /// Largest inner packet that passes whole, in bytes.
+    pub datagram_max: usize,
+    /// Inner bytes sent to the peer.
+    pub tx_bytes: u64,
+    /// Inner bytes received from the peer.
+    pub rx_bytes: u64,
+    /// Connections of the link at this worker.
+    pub connections: usize,
+    /// Congestion window of the first connection in bytes.
+    pub congestion_window: usize,
+    /// Packets that were lost on the current connections.
+    pub lost_packets: u64,
+    /// Inner bytes that wait in the queues.
+    pub queued_bytes: usize,
+}
+
+impl Endpoint {
+    /// Connections in the table, handshakes included.
+    #[must_use]
+    pub fn connection_count(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// Handshakes under way that this node accepted.
+    #[must_use]
+    pub fn handshake_count(&self) -> usize {
+        self.by_initial.len()
+    }
+
+    /// Retry packets sent since the start.
+    #[must_use]
+    pub fn retries_sent(&self) -> u64 {
+        self.retries_sent
+    }
+
+    /// Largest inner packet that every connection to the peer carries whole; `None` while it is
+    /// down or its path is still being probed.
+    #[must_use]
+    pub fn path_mtu(&self, peer: PeerId, now: Instant) -> Option<usize> {
+        let link = self.links.get(peer.0 as usize)?.as_ref()?;
+        let current = |lane: &super::lane::Lane| {
+            let conn = self.conns.get(lane.slot.current?.key)?;
+            conn.knows_path_mtu(now).then_some(conn.datagram_max.saturating_sub(CONTEXT_LEN))
+        };
+        link.lanes.iter().filter_map(current).min()
+    }
+
+    /// Every link.
+    pub fn links(&mut self) -> Vec<LinkStatus> {
+        let draining = self.draining.is_some();
+        let conns = &mut self.conns;
+        self.links.iter().flatten().map(|link| link_status(link, conns, draining)).collect()
+    }
+}
+
+fn link_status(link: &Link, conns: &mut slab::Slab<Conn>, draining: bool) -> LinkStatus {
+    let dialling = link.lanes.iter().any(|lane| lane.slot.dialler.is_dialling());
+    let state = match (draining, link.is_up(), dialling) {
+        (true, ..) => LinkState::Draining,
+        (_, true, _) => LinkState::Up,
+        (_, _, true) => LinkState::Connecting,
+        _ => LinkState::Down,
+    };
+    let current: Vec<_> = link.lanes.iter().filter_map(|lane| lane.slot.current).collect();
+    let first = current.first().and_then(|member| conns.get_mut(member.key));
+    let key_exchange = first.and_then(|conn| {
+        let ssl: &mut boring::ssl::SslRef = conn.quic.as_mut();
+        ssl.curve_name()
+    });
+    let first = current.first().and_then(|member| conns.get(member.key));
+    let path = first.and_then(Conn::active_path);
+    let carrying = || current.iter().filter_map(|member| conns.get(member.key));
+    LinkStatus {
+        peer: link.peer.id,
+        state,
+        endpoint: path.as_ref().map(|path| path.peer_addr),
+        key_exchange,
+        rtt: path.as_ref().map(|path| path.rtt),
+        datagram_max: carrying()
+            .map(|conn| conn.datagram_max.saturating_sub(CONTEXT_LEN))
+            .min()
+            .unwrap_or(0),
+        tx_bytes: link.lanes.iter().map(|lane| lane.tx_bytes).sum(),
+        rx_bytes: link.rx_bytes,
+        connections: link.members().len(),
+        congestion_window: path.as_ref().map_or(0, |path| path.cwnd),
+        lost_packets: carrying().map(|conn| conn.quic.stats().lost as u64).sum(),
+        queued_bytes: link.lanes.iter().map(|lane| lane.backlog.bytes()).sum(),
+    }
+}

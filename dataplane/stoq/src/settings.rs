@@ -1,0 +1,57 @@
+//! The numbers that an endpoint works by, with the reasons for their defaults.
+
+use std::time::Duration;
+
+/// Limits, timers and sizes of an endpoint.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Most connections, handshakes included; beyond it Initial packets are dropped and counted.
+    pub connections_max: usize,
+    /// Handshake packets that one burst may bring to the TLS stack: 64 handshakes of about
+    /// 0.3 ms bound the time that established connections wait to some 20 ms.
+    pub handshake_packets_per_burst: u32,
+    /// Unfinished handshakes from which on clients must prove their address by Retry.
+    pub retry_above: usize,
+    /// Silence after which a connection is given up (RFC 9000 §10.1).
+    pub idle_timeout: Duration,
+    /// Silence after which a PING keeps the connection, and NAT bindings, alive: below the 30 s
+    /// that are common for UDP (RFC 9000 §10.1.2).
+    pub keepalive: Duration,
+    /// Packets sent or received on one connection after which the dialler replaces it: below the
+    /// 2^22 that are the most under one key here, half of AES-GCM's 2^23 (RFC 9001 §6.6), with
+    /// room for the packets that are sent while the successor is made.
+    pub packets_per_connection: u64,
+    /// Largest UDP payload to probe for over IPv6; IPv4 has 20 bytes more.
+    pub udp_payload_max: u16,
+    /// quiche's name of the congestion control.
+    pub congestion: String,
+    /// Congestion window at the start, in packets.
+    pub initial_window_packets: usize,
+    /// Bytes that the queue of one slot holds at most.
+    pub queue_bytes_max: usize,
+}
+
+/// IPv6 and UDP header of an outer packet, in bytes.
+pub const OUTER_HEADERS_V6: u16 = 48;
+
+/// Difference between an IPv6 and an IPv4 header without options, in bytes.
+pub const V4_GAIN: u16 = 20;
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            connections_max: 16_384,
+            handshake_packets_per_burst: 64,
+            retry_above: 64,
+            idle_timeout: Duration::from_secs(30),
+            keepalive: Duration::from_secs(10),
+            packets_per_connection: 3 << 20,
+            udp_payload_max: 1500 - OUTER_HEADERS_V6,
+            congestion: "cubic".into(),
+            // Without it the first second of a fast link is spent in slow start; the queue at the
+            // bottleneck is protected by FQ-CoDel here and by the inner flows' own slow start.
+            initial_window_packets: 256,
+            queue_bytes_max: 8 << 20,
+        }
+    }
+}

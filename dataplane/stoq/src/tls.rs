@@ -1,0 +1,153 @@
+//! The TLS and transport configuration of a connection, made for quiche from our identity.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use boring::pkey::PKey;
+use boring::ssl::{
+    SslAlert, SslContextBuilder, SslMethod, SslOptions, SslRef, SslSessionCacheMode,
+    SslVerifyError, SslVerifyMode, SslVersion,
+};
+use boring::x509::X509;
+use stoq_identity::{Identity, Role, Verifier};
+
+use crate::settings::Settings;
+
+/// The only application protocol that is spoken.
+pub const ALPN: &[u8] = b"stoq/1";
+
+/// Key exchange groups in order of preference: hybrid post-quantum, then classical.
+const GROUPS: &str = "X25519MLKEM768:X25519";
+
+/// Largest DATAGRAM queue inside quiche. Sending keeps at most one there, so that FQ-CoDel stays in
+/// charge; receiving drains it after every packet, and holds this many only before HELLO.
+const DGRAM_QUEUE: usize = 256;
+
+/// Streams and flow control: the control stream, and services on streams.
+const STREAMS_MAX: u64 = 128;
+const STREAM_WINDOW: u64 = 1 << 20;
+const CONNECTION_WINDOW: u64 = 8 << 20;
+
+/// What went wrong while the TLS configuration was made.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// BoringSSL did not take the certificate or the key.
+    #[error(
+        "certificate and key were refused by TLS: {0}; make them again with `stoqctl pki issue`"
+    )]
+    Boring(#[from] boring::error::ErrorStack),
+    /// quiche did not take a parameter.
+    #[error("transport parameters were refused: {0}")]
+    Quiche(#[from] quiche::Error),
+}
+
+/// Why the last peer certificate was refused, for the log; shared with the TLS callback.
+#[derive(Clone, Debug, Default)]
+pub struct Refusal(Arc<Mutex<Option<String>>>);
+
+impl Refusal {
+    /// Takes the reason, if there is a new one.
+    pub fn take(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn set(&self, why: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+    }
+}
+
+/// Who we are, whom we trust, and what time it is.
+#[derive(Clone)]
+pub struct Credentials {
+    /// Our certificate and key.
+    pub identity: Arc<Identity>,
+    /// Checks the other side's certificate.
+    pub verifier: Arc<Verifier>,
+    /// The wall clock, which certificates are checked against.
+    pub clock: fn() -> SystemTime,
+}
+
+/// A configuration for quiche that authenticates both sides.
+///
+/// # Errors
+/// When certificate and key are refused or do not belong together.
+pub fn configure(
+    credentials: &Credentials,
+    settings: &Settings,
+    refusal: &Refusal,
+) -> Result<quiche::Config, TlsError> {
+    let context = context(credentials, refusal)?;
+    let mut config =
+        quiche::Config::with_boring_ssl_ctx_builder(quiche::PROTOCOL_VERSION, context)?;
+    config.set_application_protos(&[ALPN])?;
+    config.set_max_idle_timeout(u64::try_from(settings.idle_timeout.as_millis()).unwrap_or(30_000));
+    config.set_max_send_udp_payload_size(usize::from(settings.udp_payload_max));
+    config.discover_pmtu(true);
+    config.set_initial_max_data(CONNECTION_WINDOW);
+    config.set_initial_max_stream_data_bidi_local(STREAM_WINDOW);
+    config.set_initial_max_stream_data_bidi_remote(STREAM_WINDOW);
+    config.set_initial_max_stream_data_uni(STREAM_WINDOW);
+    config.set_initial_max_streams_bidi(STREAMS_MAX);
+    config.set_initial_max_streams_uni(0);
+    config.set_max_connection_window(2 * CONNECTION_WINDOW);
+    config.set_max_stream_window(CONNECTION_WINDOW);
+    config.enable_dgram(true, DGRAM_QUEUE, DGRAM_QUEUE);
+    config.set_cc_algorithm_name(&settings.congestion)?;
+    config.set_initial_congestion_window_packets(settings.initial_window_packets);
+    config.set_initial_rtt(std::time::Duration::from_millis(100));
+    config.set_active_connection_id_limit(4);
+    config.grease(false);
+    Ok(config)
+}
+
+fn context(credentials: &Credentials, refusal: &Refusal) -> Result<SslContextBuilder, TlsError> {
+    let mut builder = SslContextBuilder::new(SslMethod::tls())?;
+    builder.set_min_proto_version(Some(SslVersion::TLS1_3))?;
+    builder.set_curves_list(GROUPS)?;
+    let mut chain = credentials.identity.chain().iter();
+    if let Some(leaf) = chain.next() {
+        builder.set_certificate(X509::from_der(leaf)?.as_ref())?;
+    }
+    for intermediate in chain {
+        builder.add_extra_chain_cert(X509::from_der(intermediate)?)?;
+    }
+    builder.set_private_key(
+        PKey::private_key_from_der(credentials.identity.key().secret_der())?.as_ref(),
+    )?;
+    // A BoringSSL server does not verify the client again on resumption: no tickets, no sessions.
+    builder.set_options(SslOptions::NO_TICKET);
+    builder.set_session_cache_mode(SslSessionCacheMode::OFF);
+    let (credentials, refusal) = (credentials.clone(), refusal.clone());
+    builder.set_custom_verify_callback(
+        SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT,
+        move |ssl| {
+            verify(ssl, &credentials).map_err(|(alert, why)| {
+                refusal.set(why);
+                SslVerifyError::Invalid(alert)
+            })
+        },
+    );
+    Ok(builder)
+}
+
+fn verify(ssl: &SslRef, credentials: &Credentials) -> Result<(), (SslAlert, String)> {
+    let bad = |why: String| (SslAlert::BAD_CERTIFICATE, why);
+    let leaf = ssl
+        .peer_certificate()
+        .ok_or_else(|| (SslAlert::CERTIFICATE_REQUIRED, "the peer sent no certificate".into()))?
+        .to_der()
+        .map_err(|e| bad(e.to_string()))?;
+    let role = if ssl.is_server() { Role::Client } else { Role::Server };
+    let mut intermediates = Vec::new();
+    for certificate in ssl.peer_cert_chain().into_iter().flatten() {
+        let der = certificate.to_der().map_err(|e| bad(e.to_string()))?;
+        if der != leaf {
+            intermediates.push(der);
+        }
+    }
+    credentials
+        .verifier
+        .verify(&leaf, &intermediates, role, (credentials.clock)())
+        .map(|_| ())
+        .map_err(|e| bad(e.to_string()))
+}

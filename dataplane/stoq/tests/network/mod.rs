@@ -1,0 +1,146 @@
+//! Endpoints joined by memory: every datagram that one sends is received by the other, unless a
+//! test's filter keeps it. The protocol's time is real, because quiche reads the clock.
+#![allow(dead_code, reason = "each test uses a part")]
+
+use std::net::SocketAddr;
+use std::path::Path as FsPath;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use stoq::cid::CidKeys;
+use stoq::control::BootId;
+use stoq::settings::Settings;
+use stoq::tls::Credentials;
+use stoq::{Endpoint, Event, Local, Path, Peer, PeerId, Via};
+use stoq_buffer::PacketBuf;
+use stoq_identity::Identity;
+use stoq_telemetry::{DropReason, Drops};
+
+/// How long a test waits for what it expects.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One node with one worker, at an address of its own.
+pub struct Node {
+    pub endpoint: Endpoint,
+    pub address: SocketAddr,
+    pub drops: Arc<Drops>,
+    pub received: Vec<(PeerId, PacketBuf)>,
+    pub events: Vec<Event>,
+    /// Datagrams sent.
+    pub sent: u64,
+}
+
+/// Certificates for `names`, from one root.
+pub fn pki(names: &[&str]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    stoq_pki::init(&root, "test", SystemTime::now()).unwrap();
+    for name in names {
+        stoq_pki::issue(&root, name, &dir.path().join(name), SystemTime::now()).unwrap();
+    }
+    dir
+}
+
+pub fn credentials(dir: &FsPath, name: &str) -> Credentials {
+    let at = dir.join(name);
+    let identity =
+        Identity::load(&at.join("node.crt"), &at.join("node.key"), &at.join("ca.crt")).unwrap();
+    let verifier = identity.verifier();
+    Credentials { identity: Arc::new(identity), verifier, clock: SystemTime::now }
+}
+
+impl Node {
+    pub fn new(dir: &FsPath, name: &str, address: &str, settings: Settings) -> Self {
+        Self::with_generation(dir, name, address, settings, 1)
+    }
+
+    pub fn with_generation(
+        dir: &FsPath,
+        name: &str,
+        address: &str,
+        settings: Settings,
+        generation: u16,
+    ) -> Self {
+        let credentials = credentials(dir, name);
+        let drops = Arc::new(Drops::default());
+        let local = Local {
+            node: credentials.identity.id().clone(),
+            boot: BootId { started_ns: generation.into(), random: 7 },
+            worker: 0,
+            workers: 1,
+            generation,
+            cid_keys: CidKeys::new([3; 32]),
+            tunnel_mtu: 1400,
+            drops: Arc::clone(&drops),
+        };
+        let endpoint = Endpoint::new(local, settings, credentials, Instant::now()).unwrap();
+        let address = address.parse().unwrap();
+        Self { endpoint, address, drops, received: Vec::new(), events: Vec::new(), sent: 0 }
+    }
+
+    pub fn peer(&mut self, id: u32, name: &str, endpoints: &[SocketAddr]) {
+        let peer = Peer { id: PeerId(id), name: name.into(), endpoints: endpoints.to_vec() };
+        self.endpoint.set_peers(&[peer], Instant::now());
+    }
+
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.drops.get(reason)
+    }
+
+    fn harvest(&mut self) {
+        while let Some(packet) = self.endpoint.poll_packet() {
+            self.received.push(packet);
+        }
+        while let Some(event) = self.endpoint.poll_event() {
+            self.events.push(event);
+        }
+    }
+
+    pub fn is_up(&mut self) -> bool {
+        self.endpoint.links().iter().any(|link| link.state == stoq::LinkState::Up)
+    }
+}
+
+/// Delivers all that `from` has to send; `pass` may refuse a datagram. Returns how many went.
+pub fn deliver(from: &mut Node, to: &mut Node, pass: &mut dyn FnMut(&[u8]) -> bool) -> usize {
+    let mut buffer = [0; 2048];
+    let mut count = 0;
+    let now = Instant::now();
+    from.endpoint.handle_timeout(now);
+    to.endpoint.begin_burst();
+    while let Some(transmit) = from.endpoint.poll_transmit(&mut buffer, now) {
+        count += 1;
+        from.sent += 1;
+        let datagram = &mut buffer[..transmit.len];
+        if transmit.to != to.address || !pass(datagram) {
+            continue;
+        }
+        let via = if transmit.via == Via::Dial { Via::Listen(0) } else { Via::Dial };
+        let path = Path { local: to.address, remote: from.address, via };
+        assert_eq!(to.endpoint.receive(datagram, path, now), None);
+    }
+    from.harvest();
+    to.harvest();
+    count
+}
+
+/// Runs both nodes until `done`.
+pub fn run_until(
+    a: &mut Node,
+    b: &mut Node,
+    pass: &mut dyn FnMut(&[u8]) -> bool,
+    mut done: impl FnMut(&mut Node, &mut Node) -> bool,
+) {
+    let start = Instant::now();
+    while !done(a, b) {
+        assert!(start.elapsed() < PATIENCE, "a: {:?}\nb: {:?}", a.events, b.events);
+        if deliver(a, b, pass) + deliver(b, a, pass) == 0 {
+            let next = [&*a, &*b].map(|node| node.endpoint.poll_timeout());
+            let next = next.into_iter().flatten().min();
+            let pause = next.map_or(Duration::from_millis(5), |at| {
+                at.saturating_duration_since(Instant::now())
+            });
+            std::thread::park_timeout(pause.min(Duration::from_millis(5)));
+        }
+    }
+}
