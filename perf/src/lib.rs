@@ -3,6 +3,8 @@
 //! - [`bed`]: two edge hosts in network namespaces with a bridge between them, in wire mode, with
 //!   shaping, loss, delay and blackholes; it is gone when its process is, however that ends.
 //! - [`process`]: programs run in it, with their logs and their CPU time.
+//! - [`node`]: `stoqd` on an edge, with keys from `stoqctl pki`, driven as an operator would.
+//! - [`peers`]: other tunnels, measured beside ours in one run.
 //! - [`measure`]: one TCP stream by iperf3, latency by ping.
 //!
 //! Its users are `cargo xtask bench`, `cargo xtask demo` and the tests in `tests/`.
@@ -12,7 +14,10 @@
 pub mod bed;
 mod error;
 pub mod measure;
+pub mod node;
+pub mod peers;
 pub mod process;
 pub mod wait;
+pub mod workspace;
 
 pub use error::{Error, Result};

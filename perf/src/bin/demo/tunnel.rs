@@ -1,0 +1,137 @@
+//! The demo with root: two hosts in network namespaces, a wire between them, a tunnel over it.
+//!
+//! ```text
+//!  edge-a  fd48:4d00::1 ── stoqd ── wan ══ bridge ══ wan ── stoqd ── fd48:4d00::2  edge-b
+//! ```
+//!
+//! All of it belongs to the test bed, whose guardian removes namespaces, daemons and files when this
+//! process ends, however it ends.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use stoq_perf::bed::{Bed, Family, Side};
+use stoq_perf::measure::iperf::{Load, Transfer};
+use stoq_perf::measure::ping;
+use stoq_perf::node::{Mesh, Node, NodeConfig};
+use stoq_perf::workspace::Binaries;
+
+use crate::Options;
+use crate::copy::{self, Copy};
+use crate::live::{gbps, watch};
+
+/// Echo requests that the round-trip time in the summary is the median of: one second of them.
+const PINGS: u32 = ping::RATE_PER_S;
+
+/// How long the tunnel may take to carry its first packet.
+const START: Duration = Duration::from_secs(10);
+
+/// What UDP offers, in Mbit/s: what a gigabit site would.
+const UDP_MBPS: u32 = 1000;
+
+/// Seconds at the start of an iperf3 run that do not count: TCP is still in slow start.
+const WARM_UP_S: u32 = 1;
+
+/// Runs the demo.
+///
+/// # Errors
+/// The step that failed; what was set up is removed all the same.
+pub fn run(options: &Options) -> Result<()> {
+    println!("==> two hosts and a wire between them, in network namespaces");
+    let binaries = Binaries::find()?;
+    let bed = Bed::new()?;
+    println!("==> keys and certificates by `stoqctl pki`, then stoqd on both hosts");
+    let mesh = Mesh::create(bed.folder(), "demo", &binaries)?;
+    let mut config = NodeConfig::new(&options.port);
+    config.over(&[Family::V6]);
+    let start = |side| Node::start(&bed, side, &mesh, &config, &binaries);
+    let nodes = [start(Side::A)?, start(Side::B)?];
+    let demo = Demo { bed: &bed, nodes: [&nodes[0], &nodes[1]], options };
+    let summary = [
+        demo.bring_up()?,
+        demo.copy_file()?,
+        demo.load("TCP ", Load::Tcp)?,
+        demo.load("UDP ", Load::Udp(UDP_MBPS))?,
+        demo.cpu_time(),
+    ];
+    println!("\n==> what was seen\n{}\n", summary.join("\n"));
+    println!("==> removing the hosts, the daemons and the files");
+    Ok(())
+}
+
+struct Demo<'a> {
+    bed: &'a Bed,
+    nodes: [&'a Node; 2],
+    options: &'a Options,
+}
+
+impl Demo<'_> {
+    /// Waits until the tunnel carries packets, and says over what.
+    fn bring_up(&self) -> Result<String> {
+        let inner = Side::B.tunnel(Family::V6);
+        let took = ping::wait_for_answer(&self.bed.a.namespace, inner, START)?;
+        println!("    the first answer from {inner} came after {:.2} s", took.as_secs_f64());
+        let latency = ping::run(&self.bed.a.namespace, inner, PINGS)?;
+        let status = self.nodes[0].status()?;
+        let link = status["links"].get(0).context("stoqd shows no link")?;
+        let word = |value: &serde_json::Value| value.as_str().unwrap_or("?").to_owned();
+        Ok(format!(
+            "    link  to {}, {}, port {} ({}); ping {:.2} ms",
+            word(&link["endpoint"]),
+            word(&link["key_exchange"]),
+            word(&status["port"]["selected"]),
+            word(&status["port"]["mode"]),
+            latency.p50_ms,
+        ))
+    }
+
+    /// Copies a file from one host to the other and compares both.
+    fn copy_file(&self) -> Result<String> {
+        let size_mib = self.options.size_mib;
+        println!("==> a file of {size_mib} MiB from edge-a to edge-b");
+        let [source, target] = ["sent", "received"].map(|name| self.bed.folder().join(name));
+        copy::make_file(&source, size_mib << 20)?;
+        let (from, to) = (&self.bed.a.namespace, &self.bed.b.namespace);
+        let copy = Copy::connect(from, to, Side::B.tunnel(Family::V6))?;
+        let begin = Instant::now();
+        let progress = || format!("{:>5} of {size_mib} MiB", copy.received() >> 20);
+        watch(self.nodes, progress, || copy.run(&source, &target))?;
+        let seconds = begin.elapsed().as_secs_f64();
+        let (sent, received) = (copy::sha256(&source)?, copy::sha256(&target)?);
+        println!("    edge-a  SHA-256 {sent}\n    edge-b  SHA-256 {received}");
+        if sent != received {
+            bail!("the file that arrived is not the one that was sent");
+        }
+        let rate = gbps(size_mib << 20, seconds);
+        Ok(format!("    file  {size_mib} MiB in {seconds:.1} s, {rate:.2} Gbit/s, SHA-256 equal"))
+    }
+
+    /// Loads the tunnel by iperf3.
+    fn load(&self, title: &str, load: Load) -> Result<String> {
+        let seconds = self.options.seconds;
+        println!("==> iperf3, {}, {seconds} s", title.trim());
+        let hosts = (&self.bed.a.namespace, &self.bed.b.namespace);
+        let inner = Side::B.tunnel(Family::V4);
+        let times = (WARM_UP_S, seconds);
+        let transfer = Transfer::start(hosts, inner, load, times, self.bed.folder())?;
+        let begin = Instant::now();
+        let progress = || format!("{:>5.0} s", begin.elapsed().as_secs_f64());
+        let result = watch(self.nodes, progress, || Ok(transfer.finish()?))?;
+        let gbps = result.mbps / 1000.0;
+        Ok(match load {
+            Load::Tcp => {
+                format!("    {title}  {gbps:.2} Gbit/s, {} retransmits", result.retransmits)
+            }
+            Load::Udp(offered) => {
+                let lost = result.lost_percent;
+                format!("    {title}  {gbps:.2} Gbit/s, {offered} Mbit/s offered, {lost:.2} % lost")
+            }
+        })
+    }
+
+    /// What the daemons used in all.
+    fn cpu_time(&self) -> String {
+        let [a, b] = self.nodes.map(|node| node.cpu_time().total_s());
+        format!("    CPU   stoqd used {a:.1} s on edge-a and {b:.1} s on edge-b")
+    }
+}

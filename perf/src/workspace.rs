@@ -1,0 +1,50 @@
+//! Where the workspace's own programs and results are. Used by the benchmarks and the tests.
+
+use crate::{Error, Result};
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// The workspace's `target` folder: results go to `target/bench`, peers to `target/peers`.
+#[must_use]
+pub fn target() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target")
+}
+
+/// The daemon and its command line.
+#[derive(Clone, Debug)]
+pub struct Binaries {
+    /// `stoqd`.
+    pub stoqd: PathBuf,
+    /// `stoqctl`.
+    pub stoqctl: PathBuf,
+}
+
+impl Binaries {
+    /// Those that `STOQD_BIN` and `STOQCTL_BIN` name, or else the release builds.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] when one of them is not there.
+    pub fn find() -> Result<Self> {
+        Ok(Self { stoqd: find("stoqd", "STOQD_BIN")?, stoqctl: find("stoqctl", "STOQCTL_BIN")? })
+    }
+
+    /// Whether the environment names them, so that their absence is an error and not a reason to
+    /// leave something out.
+    #[must_use]
+    pub fn are_named() -> bool {
+        env::var_os("STOQD_BIN").is_some() || env::var_os("STOQCTL_BIN").is_some()
+    }
+}
+
+fn find(program: &str, variable: &str) -> Result<PathBuf> {
+    let built = env::var_os("CARGO_TARGET_DIR").map_or_else(target, PathBuf::from);
+    let path =
+        env::var_os(variable).map_or_else(|| built.join("release").join(program), PathBuf::from);
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(Error::Missing {
+        program: path.display().to_string(),
+        advice: format!("run `cargo build --release -p {program}`, or name it by {variable}"),
+    })
+}
