@@ -59,7 +59,8 @@ mod tests {
     fn checksum(header: &[u8]) -> u16 {
         let words = header.chunks(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])));
         let sum: u32 = words.sum();
-        !((sum & 0xffff) + (sum >> 16)) as u16
+        let folded = (sum & 0xffff) + (sum >> 16);
+        !((folded & 0xffff) + (folded >> 16)) as u16
     }
 
     fn ipv4(tos: u8, rest: [u8; 18]) -> Vec<u8> {
