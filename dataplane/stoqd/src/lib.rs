@@ -1,0 +1,4 @@
+//! The parts of stoqd. What each is for stands at its head; `main.rs` only reads the command line.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests"))]
+
+pub mod config;
