@@ -91,7 +91,7 @@ fn fold(sum: u64) -> u16 {
 
 #[cfg(target_arch = "x86_64")]
 fn sum(data: &[u8]) -> u64 {
-    if data.len() >= BLOCK && std::arch::is_x86_feature_detected!("avx2") {
+    if data.len() >= SHORT && std::arch::is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has AVX2, as was just asked.
         unsafe { sum_avx2(data) }
     } else {
@@ -110,38 +110,27 @@ fn sum_avx2(data: &[u8]) -> u64 {
     sum_words(data)
 }
 
-/// Bytes taken at once: four vectors of 256 bits, each with an accumulator of its own.
-const BLOCK: usize = 128;
+/// Shorter data is summed without asking for AVX2: vectors of it do not pay.
+#[cfg(target_arch = "x86_64")]
+const SHORT: usize = 128;
 
-/// Sums in 64-bit lanes. `all` wraps, but the upper halves are also summed by themselves, so the
+/// Sums 64-bit words. `all` wraps, but the upper halves are also summed by themselves, so the
 /// lower halves are what is left: `all - (high << 32)`, exact modulo 2^64. That is two additions
 /// and a shift for eight bytes, and the compiler makes vectors of it.
 #[inline(always)]
 fn sum_words(data: &[u8]) -> u64 {
-    const LANES: usize = BLOCK / 8;
-    let (mut all, mut high) = ([0u64; LANES], [0u64; LANES]);
-    let (blocks, rest) = data.as_chunks::<BLOCK>();
-    for block in blocks {
-        let (words, _) = block.as_chunks::<8>();
-        for lane in 0..LANES {
-            let word = u64::from_ne_bytes(words[lane]);
-            all[lane] = all[lane].wrapping_add(word);
-            high[lane] += word >> 32;
-        }
+    let (words, rest) = data.as_chunks::<8>();
+    let (mut all, mut high) = (0u64, 0u64);
+    for word in words {
+        let word = u64::from_ne_bytes(*word);
+        all = all.wrapping_add(word);
+        high = high.wrapping_add(word >> 32);
     }
-    let high: u64 = high.iter().sum();
-    let all = all.iter().fold(0u64, |sum, lane| sum.wrapping_add(*lane));
-    // Both are below 2^48: a packet has fewer than 2^16 words.
-    all.wrapping_sub(high << 32) + high + sum_rest(rest)
-}
-
-#[inline(always)]
-fn sum_rest(data: &[u8]) -> u64 {
-    let (words, rest) = data.as_chunks::<4>();
-    let mut total: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
-    let (pairs, odd) = rest.as_chunks::<2>();
-    total += pairs.iter().map(|pair| u64::from(u16::from_ne_bytes(*pair))).sum::<u64>();
-    total + odd.first().map_or(0, |byte| u64::from(u16::from_ne_bytes([*byte, 0])))
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let last = u64::from_ne_bytes(last);
+    // The sums of halves are below 2^48: a packet has fewer than 2^16 of them.
+    all.wrapping_sub(high << 32) + high + (last >> 32) + (last & 0xffff_ffff)
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ pub mod checksum;
 pub mod coalesce;
 pub mod device;
 pub mod forward;
+pub mod icmp;
+pub mod mss;
 pub mod packet;
 pub mod segment;
 pub mod vnet;

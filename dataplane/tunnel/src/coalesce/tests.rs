@@ -154,7 +154,8 @@ fn more_flows_than_there_is_room_for_all_get_through() {
     let packets: Vec<_> = (0..2).flat_map(|_| (0..40).map(packet)).collect();
     let mut out = cut(&coalesce(&packets));
     let mut expected = packets;
-    (out.sort(), expected.sort());
+    out.sort();
+    expected.sort();
     assert_eq!(out, expected);
 }
 
