@@ -6,12 +6,14 @@
 //! - [`node`]: `stoqd` on an edge, with keys from `stoqctl pki`, driven as an operator would.
 //! - [`peers`]: other tunnels, measured beside ours in one run.
 //! - [`measure`]: one TCP stream by iperf3, latency by ping.
+//! - [`bench`]: `stoq-perf tunnel`.
 //!
 //! Its users are `cargo xtask bench`, `cargo xtask demo` and the tests in `tests/`.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests"))]
 
 pub mod bed;
+pub mod bench;
 mod error;
 pub mod measure;
 pub mod node;

@@ -1,10 +1,11 @@
 //! `stoq-perf`: the command line of the test bed and the benchmarks; `cargo xtask bench` calls it.
 #![forbid(unsafe_code)]
 
-use anyhow::Result;
-use clap::{Parser, Subcommand};
+use anyhow::{Result, bail};
+use clap::{Args, Parser, Subcommand};
 use std::io;
-use stoq_perf::bed::Bed;
+use stoq_perf::bed::{Bed, Shape};
+use stoq_perf::bench::{Subject, tunnel};
 
 #[derive(Parser)]
 #[command(name = "stoq-perf", about = "Test bed and benchmarks (needs root)")]
@@ -15,13 +16,51 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// One TCP stream and ping through no tunnel, stoqd on each port, gotatun and quincy.
+    Tunnel(TunnelArgs),
     /// Makes a bed with a host behind each edge and keeps it until standard input ends.
     Bed,
 }
 
+#[derive(Args)]
+struct TunnelArgs {
+    /// What to measure: none, stoq (all ports), mio, uring, gotatun, quincy; default all.
+    #[arg(long, value_delimiter = ',', value_parser = Subject::named)]
+    only: Vec<Vec<Subject>>,
+    /// Rates of the wire in Mbit/s, or none.
+    #[arg(long, value_delimiter = ',', default_value = "none,1000,100")]
+    shape: Vec<Shape>,
+    /// Seconds of each run, after a warm-up of one.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    seconds: u32,
+    /// Runs of each; the figures are medians.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// A key of stoqd's configuration, such as transport.gso=false; may be repeated.
+    #[arg(long, value_parser = key_and_value)]
+    set: Vec<(String, String)>,
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE, the value as in TOML")?;
+    Ok((key.trim().to_owned(), value.trim().to_owned()))
+}
+
 fn main() -> Result<()> {
     match Cli::parse().command {
+        Command::Tunnel(args) => bench_tunnel(args),
         Command::Bed => keep_bed(),
+    }
+}
+
+fn bench_tunnel(args: TunnelArgs) -> Result<()> {
+    let named: Vec<Subject> = args.only.into_iter().flatten().collect();
+    let subjects = if named.is_empty() { Subject::ALL.to_vec() } else { named };
+    let TunnelArgs { shape, seconds, rounds, set, .. } = args;
+    let plan = tunnel::Plan { subjects, shapes: shape, seconds, rounds, settings: set };
+    match tunnel::run(&plan)? {
+        0 => Ok(()),
+        failures => bail!("{failures} of the runs failed; the reasons are above and in the JSON"),
     }
 }
 

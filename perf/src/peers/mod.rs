@@ -29,8 +29,10 @@ struct Crate {
 pub enum Peer {
     /// WireGuard in user space.
     Gotatun,
-    /// A VPN over QUIC.
+    /// A VPN over QUIC, in its default mode (TLS, AES-GCM).
     Quincy,
+    /// The same in its other mode (Noise, ChaCha20-Poly1305).
+    QuincyNoise,
 }
 
 /// A tunnel that carries packets from edge A to edge B, ready to be measured; it ends when dropped.
@@ -44,7 +46,7 @@ pub struct Running {
 
 impl Peer {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Gotatun, Self::Quincy];
+    pub const ALL: [Self; 3] = [Self::Gotatun, Self::Quincy, Self::QuincyNoise];
 
     /// Its name.
     #[must_use]
@@ -52,6 +54,7 @@ impl Peer {
         match self {
             Self::Gotatun => "gotatun",
             Self::Quincy => "quincy",
+            Self::QuincyNoise => "quincy-noise",
         }
     }
 
@@ -64,7 +67,7 @@ impl Peer {
     fn crates(self) -> &'static [Crate] {
         match self {
             Self::Gotatun => &gotatun::CRATES,
-            Self::Quincy => &quincy::CRATES,
+            Self::Quincy | Self::QuincyNoise => &quincy::CRATES,
         }
     }
 
@@ -92,7 +95,8 @@ impl Peer {
     pub fn start(self, bed: &Bed) -> Result<Running> {
         let running = match self {
             Self::Gotatun => gotatun::start(bed)?,
-            Self::Quincy => quincy::start(bed)?,
+            Self::Quincy => quincy::start(bed, quincy::Mode::Tls)?,
+            Self::QuincyNoise => quincy::start(bed, quincy::Mode::Noise)?,
         };
         crate::measure::ping::wait_for_answer(&bed.a.namespace, running.target, START)?;
         Ok(running)
