@@ -1,8 +1,9 @@
 //! `cargo xtask gates`: what must hold before a change is taken, besides passing tests.
 //!
-//! The quick checks come first. Called by the CI after the tests, whose build they share.
+//! The quick checks come first; all of them run, so that one run names everything to mend. Called by
+//! the CI after the tests, whose build they share.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::coverage;
 use crate::links;
@@ -11,26 +12,50 @@ use crate::step::{self, Step};
 use crate::style;
 use crate::workspace;
 
-/// Checks format, sources, links, lints, documentation and coverage, in this order.
+/// A gate: its name, and the check that it stands for.
+type Gate = (&'static str, fn() -> Result<()>);
+
+const GATES: &[Gate] = &[
+    ("format", format),
+    ("sources", sources),
+    ("links", document_links),
+    ("clippy", clippy),
+    ("documentation", documentation),
+    ("coverage", coverage::check),
+];
+
+/// Checks every gate.
 ///
 /// # Errors
-/// The first of them that fails.
+/// When a package is missing, or a gate is not passed; each has said why then.
 pub fn run() -> Result<()> {
     setup::run(setup::Scope::All)?;
-    format()?;
-    step::timed("rules on sources: length, nesting, reasons, lint tables", style::check)?;
-    step::timed("links between documents", links::check)?;
-    clippy()?;
-    documentation()?;
-    coverage::check()?;
-    println!("==> every gate is passed");
-    Ok(())
+    let mut failed = Vec::new();
+    for (name, check) in GATES {
+        if let Err(error) = check() {
+            println!("\nfailed: {error:#}\n");
+            failed.push(*name);
+        }
+    }
+    if failed.is_empty() {
+        println!("==> every gate is passed");
+        return Ok(());
+    }
+    bail!("gates not passed: {} (the reasons are above)", failed.join(", "))
 }
 
 fn format() -> Result<()> {
     Step { log: "format", title: "format", advice: "run `cargo fmt --all`" }
-        .run(workspace::cargo().args(["fmt", "--all", "--check"]))?;
+        .run(workspace::cargo().args(["fmt", "--all", "--check", "--", "--color=never"]))?;
     Ok(())
+}
+
+fn sources() -> Result<()> {
+    step::timed("rules on sources: length, nesting, reasons, lint tables", style::check)
+}
+
+fn document_links() -> Result<()> {
+    step::timed("links between documents", links::check)
 }
 
 fn clippy() -> Result<()> {

@@ -63,7 +63,7 @@ fn read(nodes: [&Node; 2]) -> Result<Reading> {
     Ok(Reading {
         at: Instant::now(),
         inner_bytes: links.iter().filter_map(|link| link["rx_bytes"].as_u64()).sum(),
-        cpu: nodes.map(Node::cpu_time),
+        cpu: nodes.map(|node| node.process.cpu_time()),
         tier: links[0]["tier"].as_str().unwrap_or("?").to_owned(),
         rtt_us: links[0]["rtt_us"].as_u64().unwrap_or(0),
     })

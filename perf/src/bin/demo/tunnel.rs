@@ -13,8 +13,7 @@ use anyhow::{Context, Result, bail};
 use stoq_perf::bed::{Bed, Family, Side};
 use stoq_perf::measure::iperf::{Load, Transfer};
 use stoq_perf::measure::ping;
-use stoq_perf::node::{Mesh, Node, NodeConfig};
-use stoq_perf::workspace::Binaries;
+use stoq_perf::node::{Deployment, Node, NodeConfig};
 
 use crate::Options;
 use crate::copy::{self, Copy};
@@ -38,15 +37,12 @@ const WARM_UP_S: u32 = 1;
 /// The step that failed; what was set up is removed all the same.
 pub fn run(options: &Options) -> Result<()> {
     println!("==> two hosts and a wire between them, in network namespaces");
-    let binaries = Binaries::find()?;
     let bed = Bed::new()?;
     println!("==> keys and certificates by `stoqctl pki`, then stoqd on both hosts");
-    let mesh = Mesh::create(bed.folder(), "demo", &binaries)?;
+    let deployment = Deployment::new(&bed)?;
     let mut config = NodeConfig::new(&options.port);
-    config.over(&[Family::V6]);
-    let start = |side| Node::start(&bed, side, &mesh, &config, &binaries);
-    let nodes = [start(Side::A)?, start(Side::B)?];
-    let demo = Demo { bed: &bed, nodes: [&nodes[0], &nodes[1]], options };
+    let (a, b) = deployment.start_both(config.over(&[Family::V6]))?;
+    let demo = Demo { bed: &bed, nodes: [&a, &b], options };
     let summary = [
         demo.bring_up()?,
         demo.copy_file()?,
@@ -131,7 +127,7 @@ impl Demo<'_> {
 
     /// What the daemons used in all.
     fn cpu_time(&self) -> String {
-        let [a, b] = self.nodes.map(|node| node.cpu_time().total_s());
+        let [a, b] = self.nodes.map(|node| node.process.cpu_time().total_s());
         format!("    CPU   stoqd used {a:.1} s on edge-a and {b:.1} s on edge-b")
     }
 }
