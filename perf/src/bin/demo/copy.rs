@@ -62,6 +62,10 @@ impl Copy {
             .enter(|| TcpStream::connect_timeout(&address, PATIENCE))?
             .with_context(|| format!("connect to {address} through the tunnel"))?;
         let (receiver, _) = listener.accept()?;
+        Self::between(sender, receiver)
+    }
+
+    fn between(sender: TcpStream, receiver: TcpStream) -> Result<Self> {
         sender.set_write_timeout(Some(PATIENCE))?;
         receiver.set_read_timeout(Some(PATIENCE))?;
         Ok(Self { sender, receiver, received: AtomicU64::new(0) })
@@ -108,5 +112,32 @@ impl Copy {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv6Addr;
+
+    #[test]
+    fn a_file_arrives_as_it_was_sent() {
+        let folder = std::env::temp_dir().join(format!("stoq-demo-copy-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let [source, target] = ["sent", "received"].map(|name| folder.join(name));
+        make_file(&source, 3 * BLOCK_BYTES as u64 + 1).unwrap();
+        let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
+        let sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let copy = Copy::between(sender, listener.accept().unwrap().0).unwrap();
+        copy.run(&source, &target).unwrap();
+        assert_eq!(copy.received(), 3 * BLOCK_BYTES as u64 + 1);
+        assert_eq!(sha256(&source).unwrap(), sha256(&target).unwrap());
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_is_named_with_the_remedy() {
+        let gone = make_file(Path::new("/proc/no-such-folder/file"), 1).unwrap_err();
+        assert!(gone.to_string().contains("TMPDIR"));
     }
 }
