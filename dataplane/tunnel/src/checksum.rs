@@ -47,8 +47,12 @@ impl Sum {
 
     fn address(self, address: IpAddr) -> Self {
         match address {
-            IpAddr::V4(v4) => self.bytes(&v4.octets()),
-            IpAddr::V6(v6) => self.bytes(&v6.octets()),
+            IpAddr::V4(v4) => self.long(v4.to_bits()),
+            IpAddr::V6(v6) => {
+                let bits = v6.to_bits();
+                let quarter = |shift: u32| (bits >> shift) as u32;
+                self.long(quarter(96)).long(quarter(64)).long(quarter(32)).long(quarter(0))
+            }
         }
     }
 
@@ -183,5 +187,8 @@ mod tests {
         let (a, b) = ([10, 0, 0, 1], [10, 0, 0, 2]);
         let book = by_the_book(&[a.as_slice(), &b, &[0, 17, 0, 12]].concat());
         assert_eq!(Sum::default().pseudo_header(a.into(), b.into(), 17, 12).finish(), book);
+        let (a, b): ([u8; 16], [u8; 16]) = (std::array::from_fn(|i| i as u8 * 17), [0xfd; 16]);
+        let book = by_the_book(&[a.as_slice(), &b, &[0, 1, 0, 2, 0, 0, 0, 6]].concat());
+        assert_eq!(Sum::default().pseudo_header(a.into(), b.into(), 6, 0x1_0002).finish(), book);
     }
 }

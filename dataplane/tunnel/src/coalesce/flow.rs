@@ -103,6 +103,8 @@ pub(super) struct Flow {
     len: usize,
     /// Whether the checksum of the first packet was checked: only when a second one comes.
     checked: bool,
+    /// The pseudo-header, without the length.
+    pseudo: Sum,
 }
 
 impl Flow {
@@ -111,6 +113,8 @@ impl Flow {
         self.packets.reserve(MERGED_MAX);
         self.len = packet.len();
         self.packets.push(packet);
+        let View { source, destination, protocol, .. } = key.view;
+        self.pseudo = Sum::default().pseudo_header(source, destination, protocol, 0);
         self.first = Some((key, piece));
         self.checked = false;
     }
@@ -174,11 +178,13 @@ impl Flow {
 
     fn sums_are_right(&mut self, packet: &PacketBuf) -> bool {
         let Some((key, _)) = self.first else { return false };
-        if !self.checked && !sum_is_right(self.packets[0].as_slice(), &key.view) {
-            return false;
-        }
-        self.checked = true;
-        sum_is_right(packet.as_slice(), &key.view)
+        let is_right = |packet: &PacketBuf| {
+            let transport = &packet.as_slice()[key.view.transport..];
+            // A transport header with its payload is shorter than 2^16.
+            self.pseudo.word(transport.len() as u16).bytes(transport).finish() == 0
+        };
+        self.checked = self.checked || is_right(&self.packets[0]);
+        self.checked && is_right(packet)
     }
 
     /// What follows the headers, of each packet.
@@ -209,7 +215,7 @@ impl Flow {
                 (Gso::Udp, UDP_CHECKSUM)
             }
         };
-        let sum = pseudo_header(&key.view, self.len - at).partial();
+        let sum = self.pseudo.word((self.len - at) as u16).partial();
         put(headers, at + offset, sum);
         let gso = Super {
             kind,
@@ -249,15 +255,6 @@ fn write_network(headers: &mut [u8], view: &View, len: usize) {
     put(headers, 10, 0);
     let checksum = Sum::default().bytes(&headers[..IPV4_HEADER]).finish();
     put(headers, 10, checksum);
-}
-
-fn pseudo_header(view: &View, len: usize) -> Sum {
-    Sum::default().pseudo_header(view.source, view.destination, view.protocol, len as u32)
-}
-
-fn sum_is_right(packet: &[u8], view: &View) -> bool {
-    let transport = &packet[view.transport..];
-    pseudo_header(view, transport.len()).bytes(transport).finish() == 0
 }
 
 fn put(bytes: &mut [u8], at: usize, word: u16) {
