@@ -2,3 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests"))]
 
 pub mod config;
+pub mod worker;
+pub mod netlink;
+#[cfg(test)]
+mod testing;
