@@ -179,7 +179,10 @@ impl Flow {
     fn sums_are_right(&mut self, packet: &PacketBuf) -> bool {
         let Some((key, _)) = self.first else { return false };
         let is_right = |packet: &PacketBuf| {
-            let transport = &packet.as_slice()[key.view.transport..];
+            let (network, transport) = packet.as_slice().split_at(key.view.transport);
+            if !key.view.is_ipv6() && Sum::default().bytes(network).finish() != 0 {
+                return false;
+            }
             // A transport header with its payload is shorter than 2^16.
             self.pseudo.word(transport.len() as u16).bytes(transport).finish() == 0
         };

@@ -134,6 +134,15 @@ fn a_wrong_checksum_is_not_hidden() {
 }
 
 #[test]
+fn a_wrong_header_checksum_is_not_hidden() {
+    for broken in 0..3 {
+        let mut packets = train(&Sample::tcp(false, &bytes(300)), 100);
+        packets[broken][10] ^= 1;
+        assert_eq!(cut(&coalesce(&packets)), packets);
+    }
+}
+
+#[test]
 fn udp_without_a_checksum_goes_alone() {
     let mut packet = Sample::udp(false, &bytes(100)).build();
     packet[26..28].fill(0);

@@ -1,0 +1,8 @@
+//! Fuzzes what `parsers::ecn` says.
+#![no_main]
+
+#[allow(dead_code, reason = "each target uses one of the bodies")]
+#[path = "../../dataplane/stoq/tests/parsers/mod.rs"]
+mod parsers;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| parsers::ecn(data));
