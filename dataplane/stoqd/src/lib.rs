@@ -1,8 +1,9 @@
 //! The parts of stoqd. What each is for stands at its head; `main.rs` only reads the command line.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests"))]
 
+pub mod broker;
 pub mod config;
-pub mod worker;
 pub mod netlink;
 #[cfg(test)]
 mod testing;
+pub mod worker;

@@ -1,0 +1,92 @@
+//! What the broker can be asked, and its answers. This list is all that a taken-over stoqd could
+//! still do with privilege.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// A request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Request {
+    /// Read the configuration file again.
+    Reload,
+    /// Make the configured device.
+    CreateTunnel {
+        /// How many queues.
+        queues: u16,
+    },
+    /// Set the device's MTU and bring it up.
+    SetMtu {
+        /// In bytes.
+        mtu: u16,
+    },
+    /// Add a route through the device.
+    AddRoute {
+        /// Its destination, within the prefixes of the configuration.
+        prefix: String,
+        /// Keep it beside the main table, where marked packets do not look.
+        beside: bool,
+    },
+    /// Remove such a route.
+    RemoveRoute {
+        /// Its destination.
+        prefix: String,
+    },
+    /// Open a UDP socket.
+    OpenSocket {
+        /// Which of the configured ones.
+        which: UdpSocket,
+    },
+    /// Open a file for reading.
+    OpenFile {
+        /// Which of the configured ones.
+        which: ConfiguredFile,
+    },
+}
+
+/// A socket that the configuration names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UdpSocket {
+    /// The listen address at this place of the list, shared among workers.
+    Listen(u8),
+    /// A port of its own to dial from.
+    Dial,
+}
+
+/// A file that the configuration names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ConfiguredFile {
+    /// `identity.certificate`
+    Certificate,
+    /// `identity.key`
+    Key,
+    /// `identity.authority`
+    Authority,
+}
+
+/// An answer; descriptors come beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Reply {
+    /// It is done.
+    Done,
+    /// The device's queues come beside.
+    Tunnel {
+        /// The offloads as bits of `stoq_tunnel::device::Offloads`.
+        granted: u8,
+    },
+    /// The socket comes beside.
+    Socket {
+        /// Where it is bound.
+        local: SocketAddr,
+        /// What was not granted.
+        warnings: Vec<String>,
+    },
+    /// The file comes beside.
+    File,
+    /// It is not done.
+    Refused {
+        /// What was expected, what came, and what to do.
+        reason: String,
+    },
+}

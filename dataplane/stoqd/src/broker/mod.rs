@@ -1,0 +1,224 @@
+//! The broker: the small process that alone keeps capabilities.
+//!
+//! ```text
+//!   stoqd (workers, control)                     broker
+//!   no capabilities, user `stoq`                 CAP_NET_ADMIN, CAP_NET_BIND_SERVICE
+//!        │   request, at most 16 KiB JSON             │
+//!        ├───────────── SOCK_SEQPACKET ──────────────▶│ checks it against the policy,
+//!        │◀──── reply, descriptors (SCM_RIGHTS) ──────┤ which it read from root's file itself
+//! ```
+//!
+//! stoqd forks it before any thread starts, then drops its own privilege for good
+//! ([`privilege`]). The broker serves the fixed list in [`Request`], on the device, addresses,
+//! prefixes and files that the configuration names, and nothing else. It ends when stoqd does (the
+//! socket closes, and a signal on the parent's death stands behind that), and takes its routes and
+//! rules away; the device goes with its last descriptor.
+//!
+//! [`Broker`] is stoqd's end. Attaching an XDP program will be one more request here.
+
+mod message;
+mod policy;
+pub mod privilege;
+mod routing;
+mod server;
+mod sys;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use nix::unistd::Pid;
+use stoq_tunnel::device::Offloads;
+
+pub use message::{ConfiguredFile, Request, UdpSocket};
+pub use policy::Policy;
+
+use crate::config::{Config, Prefix};
+use message::Reply;
+
+/// Why the broker did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// There are threads already.
+    #[error("expected to fork the broker before any thread starts, got {0} threads; this is a bug")]
+    Threads(usize),
+    /// It could not be started.
+    #[error("expected to start the broker, got: {0}; look at the limit of processes")]
+    Start(#[source] io::Error),
+    /// It does not answer.
+    #[error(
+        "expected an answer of the broker, got: {0}; restart stoqd, and report what its log says"
+    )]
+    Gone(#[source] io::Error),
+    /// It answered, but not to this request.
+    #[error("expected the broker's answer to {0}, got another; this is a bug")]
+    Answer(&'static str),
+    /// It refused, or the kernel did.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// A tunnel device.
+#[derive(Debug)]
+pub struct TunnelDevice {
+    /// One descriptor for each queue.
+    pub queues: Vec<OwnedFd>,
+    /// What the kernel granted.
+    pub granted: Offloads,
+}
+
+/// An open UDP socket.
+#[derive(Debug)]
+pub struct OpenSocket {
+    /// Its descriptor.
+    pub fd: OwnedFd,
+    /// Where it is bound.
+    pub local: SocketAddr,
+    /// What was not granted, each with what the operator can do.
+    pub warnings: Vec<String>,
+}
+
+/// stoqd's end of the broker. One request at a time.
+#[derive(Debug)]
+pub struct Broker {
+    state: Mutex<State>,
+    pid: Pid,
+}
+
+#[derive(Debug)]
+struct State {
+    channel: sys::Channel,
+    /// The routes that were asked for, and whether each is kept beside the main table.
+    routes: HashMap<Prefix, bool>,
+}
+
+impl Broker {
+    /// Forks the broker of a daemon that reads `path`. To be called while there is one thread.
+    ///
+    /// # Errors
+    /// When threads run already, or the process cannot be made.
+    pub fn start(path: &Path, config: &Config) -> Result<Self, BrokerError> {
+        let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+        if threads != 1 {
+            return Err(BrokerError::Threads(threads));
+        }
+        Self::fork(Policy::new(path, config))
+    }
+
+    /// Forks a broker with this policy.
+    fn fork(policy: Policy) -> Result<Self, BrokerError> {
+        let (channel, pid) =
+            sys::fork_with(|channel| server::serve(channel, policy)).map_err(BrokerError::Start)?;
+        Ok(Self { state: Mutex::new(State { channel, routes: HashMap::new() }), pid })
+    }
+
+    /// The broker's process.
+    #[must_use]
+    pub const fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Lets the broker read the configuration file again: the prefixes that may become routes and
+    /// the identity's files are as in the file from now on.
+    ///
+    /// # Errors
+    /// When the file is refused; then nothing has changed.
+    pub fn reload(&self) -> Result<(), BrokerError> {
+        self.call(&Request::Reload).map(drop)
+    }
+
+    /// Makes the configured device with so many queues, its addresses and its super-packet limit.
+    ///
+    /// # Errors
+    /// When the configuration has no `[tunnel]` or the kernel refuses.
+    pub fn create_tunnel(&self, queues: u16) -> Result<TunnelDevice, BrokerError> {
+        match self.call(&Request::CreateTunnel { queues })? {
+            (Reply::Tunnel { granted }, fds) if fds.len() == usize::from(queues) => {
+                Ok(TunnelDevice { queues: fds, granted: Offloads::from_bits(granted) })
+            }
+            _ => Err(BrokerError::Answer("create_tunnel")),
+        }
+    }
+
+    /// Sets the device's MTU in bytes and brings it up.
+    ///
+    /// # Errors
+    /// When the MTU is out of bounds, there is no device, or the kernel refuses.
+    pub fn set_mtu(&self, mtu: u16) -> Result<(), BrokerError> {
+        self.call(&Request::SetMtu { mtu }).map(drop)
+    }
+
+    /// Opens one of the configured sockets. Each worker has its own of every one.
+    ///
+    /// # Errors
+    /// When the configuration has no such socket or the kernel refuses.
+    pub fn open_socket(&self, which: UdpSocket) -> Result<OpenSocket, BrokerError> {
+        let (reply, mut fds) = self.call(&Request::OpenSocket { which })?;
+        match (reply, fds.pop()) {
+            (Reply::Socket { local, warnings }, Some(fd)) => Ok(OpenSocket { fd, local, warnings }),
+            _ => Err(BrokerError::Answer("open_socket")),
+        }
+    }
+
+    /// Opens one of the identity's files for reading, which the daemon's user need not be able to.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn open_file(&self, which: ConfiguredFile) -> Result<File, BrokerError> {
+        match self.call(&Request::OpenFile { which })?.1.pop() {
+            Some(fd) => Ok(File::from(fd)),
+            None => Err(BrokerError::Answer("open_file")),
+        }
+    }
+
+    /// Makes the routes of the device be those to `wanted`: removes what is too much, then adds
+    /// what lacks. A prefix that covers one of the `endpoints` is kept beside the main table, so
+    /// that outer packets do not take it. Returns what could not be done; the rest is done.
+    pub fn set_routes(&self, wanted: &[Prefix], endpoints: &[IpAddr]) -> Vec<BrokerError> {
+        let beside = |prefix: &Prefix| endpoints.iter().any(|ip| prefix.contains(*ip));
+        let wanted: HashMap<Prefix, bool> = wanted.iter().map(|p| (*p, beside(p))).collect();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failed = Vec::new();
+        let differs = |(prefix, beside): &(&Prefix, &bool)| wanted.get(prefix) != Some(*beside);
+        let old: Vec<Prefix> = state.routes.iter().filter(differs).map(|(p, _)| *p).collect();
+        for prefix in old {
+            match call(&state.channel, &Request::RemoveRoute { prefix: prefix.to_string() }) {
+                Ok(_) => drop(state.routes.remove(&prefix)),
+                Err(error) => failed.push(error),
+            }
+        }
+        for (prefix, beside) in wanted {
+            if state.routes.contains_key(&prefix) {
+                continue;
+            }
+            match call(&state.channel, &Request::AddRoute { prefix: prefix.to_string(), beside }) {
+                Ok(_) => drop(state.routes.insert(prefix, beside)),
+                Err(error) => failed.push(error),
+            }
+        }
+        failed
+    }
+
+    fn call(&self, request: &Request) -> Result<(Reply, Vec<OwnedFd>), BrokerError> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        call(&state.channel, request)
+    }
+}
+
+fn call(channel: &sys::Channel, request: &Request) -> Result<(Reply, Vec<OwnedFd>), BrokerError> {
+    let bytes = serde_json::to_vec(request).map_err(io::Error::other).map_err(BrokerError::Gone)?;
+    channel.send(&bytes, &[]).map_err(BrokerError::Gone)?;
+    let (answer, fds) = channel.receive().map_err(BrokerError::Gone)?;
+    let reply = serde_json::from_slice(&answer).map_err(io::Error::other);
+    match reply.map_err(BrokerError::Gone)? {
+        Reply::Refused { reason } => Err(BrokerError::Refused(reason)),
+        reply => Ok((reply, fds)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

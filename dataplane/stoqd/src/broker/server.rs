@@ -1,0 +1,240 @@
+//! The broker's side: takes requests, checks each against the policy, carries it out, and cleans up
+//! when stoqd is gone. Runs in its own process, single-threaded; started by [`super::Broker`].
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+
+use caps::Capability;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::SignalFd;
+use stoq_port::PortError;
+use stoq_port::socket::{self, SocketSpec};
+use stoq_tunnel::device;
+
+use super::message::{ConfiguredFile, Reply, Request, UdpSocket};
+use super::policy::Policy;
+use super::privilege;
+use super::routing;
+use super::sys::Channel;
+use crate::config::Prefix;
+use crate::netlink::{LinkSettings, Netlink, Table};
+
+/// What the broker keeps: to change links, addresses, routes and marks, and to bind low ports.
+const KEPT: [Capability; 2] = [Capability::CAP_NET_ADMIN, Capability::CAP_NET_BIND_SERVICE];
+
+/// Most routes at once: ten thousand peers with a few prefixes each.
+const ROUTES_MAX: usize = 65_536;
+
+/// The signal of stoqd's death. Not one that a service manager sends: SIGTERM to the whole group
+/// must leave the broker alive until stoqd has drained.
+const PARENT_DIED: Signal = Signal::SIGUSR2;
+
+/// Serves until stoqd is gone, then cleans up.
+pub(super) fn serve(channel: Channel, policy: Policy) {
+    let parent = nix::unistd::getppid();
+    let Ok(death) = watch_parent() else { return };
+    // Without these the kernel refuses by itself what is not allowed; a broker that was started
+    // without privilege has none to keep.
+    let _ = prctl::set_name(c"stoqd-broker");
+    let _ = privilege::keep_only(&KEPT);
+    let mut server = Server { policy, device: None, routes: HashMap::new(), netlink: None };
+    server.remove_stale();
+    // A parent that died before the signal was asked for has left this process to another.
+    while nix::unistd::getppid() == parent && wait(&channel, &death) {
+        let Ok((bytes, _)) = channel.receive() else { break };
+        let (reply, fds) = match serde_json::from_slice(&bytes) {
+            Ok(request) => server.answer(request),
+            Err(error) => (refused(error), Vec::new()),
+        };
+        let Ok(bytes) = serde_json::to_vec(&reply) else { break };
+        if channel.send(&bytes, &fds).is_err() {
+            break;
+        }
+    }
+    server.clean_up();
+}
+
+/// Blocks the signals that are meant for stoqd, and asks for one on its death.
+fn watch_parent() -> nix::Result<SignalFd> {
+    use Signal::{SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGUSR1};
+    let mut blocked = SigSet::empty();
+    for signal in [SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGUSR1, PARENT_DIED] {
+        blocked.add(signal);
+    }
+    blocked.thread_set_mask()?;
+    prctl::set_pdeathsig(PARENT_DIED)?;
+    let mut death = SigSet::empty();
+    death.add(PARENT_DIED);
+    SignalFd::new(&death)
+}
+
+/// Waits for a request; false when stoqd is gone.
+fn wait(channel: &Channel, death: &SignalFd) -> bool {
+    let mut fds = [
+        PollFd::new(channel.as_fd(), PollFlags::POLLIN),
+        PollFd::new(death.as_fd(), PollFlags::POLLIN),
+    ];
+    let readable = |fd: &PollFd<'_>| fd.revents().is_some_and(|r| r.contains(PollFlags::POLLIN));
+    poll(&mut fds, PollTimeout::NONE).is_ok() && readable(&fds[0]) && !readable(&fds[1])
+}
+
+fn refused(reason: impl Display) -> Reply {
+    Reply::Refused { reason: reason.to_string() }
+}
+
+/// The state of the broker.
+struct Server {
+    policy: Policy,
+    /// Index of the device that it made.
+    device: Option<u32>,
+    /// Its routes and their tables.
+    routes: HashMap<Prefix, Table>,
+    /// Opened at the first use.
+    netlink: Option<Netlink>,
+}
+
+type Answer = Result<(Reply, Vec<OwnedFd>), String>;
+
+impl Server {
+    fn answer(&mut self, request: Request) -> (Reply, Vec<OwnedFd>) {
+        let done = |result: Result<(), String>| result.map(|()| (Reply::Done, Vec::new()));
+        let answer = match request {
+            Request::Reload => done(self.policy.reload().map_err(text)),
+            Request::CreateTunnel { queues } => self.create_tunnel(queues),
+            Request::SetMtu { mtu } => done(self.set_mtu(mtu)),
+            Request::AddRoute { prefix, beside } => done(self.add_route(&prefix, beside)),
+            Request::RemoveRoute { prefix } => done(self.remove_route(&prefix)),
+            Request::OpenSocket { which } => self.open_socket(which),
+            Request::OpenFile { which } => self.open_file(which),
+        };
+        answer.unwrap_or_else(|reason| (refused(reason), Vec::new()))
+    }
+
+    fn netlink(&mut self) -> Result<&mut Netlink, String> {
+        if self.netlink.is_none() {
+            self.netlink = Some(Netlink::open().map_err(text)?);
+        }
+        self.netlink.as_mut().ok_or_else(|| "expected a netlink socket, got none".to_owned())
+    }
+
+    fn device(&self) -> Result<u32, String> {
+        let none = || "expected the device to be made first, got none; this is a bug".to_owned();
+        self.device.ok_or_else(none)
+    }
+
+    fn create_tunnel(&mut self, queues: u16) -> Answer {
+        let tunnel = self.policy.tunnel()?.clone();
+        let created =
+            device::create(&tunnel.device, usize::from(queues), tunnel.offloads).map_err(text)?;
+        let netlink = self.netlink()?;
+        let index = netlink.index_of(&tunnel.device).map_err(text)?;
+        let gso_max_size = Some(device::GSO_MAX_SIZE);
+        let settings = LinkSettings { gso_max_size, ..LinkSettings::default() };
+        netlink.set_link(index, settings).map_err(text)?;
+        for address in &tunnel.addresses {
+            netlink.add_address(index, *address).map_err(text)?;
+        }
+        self.device = Some(index);
+        Ok((Reply::Tunnel { granted: created.granted.to_bits() }, created.queues))
+    }
+
+    fn set_mtu(&mut self, mtu: u16) -> Result<(), String> {
+        let mtu = Some(self.policy.mtu(mtu)?);
+        let index = self.device()?;
+        let settings = LinkSettings { mtu, up: Some(true), ..LinkSettings::default() };
+        self.netlink()?.set_link(index, settings).map_err(text)
+    }
+
+    fn add_route(&mut self, prefix: &str, beside: bool) -> Result<(), String> {
+        let prefix = self.policy.route(prefix)?;
+        let index = self.device()?;
+        if self.routes.len() >= ROUTES_MAX {
+            return Err(format!("expected at most {ROUTES_MAX} routes, got one more; use fewer"));
+        }
+        let mark = self.policy.mark;
+        let table = if beside { routing::table(prefix) } else { Table::MAIN };
+        let netlink = self.netlink()?;
+        netlink.add_route(index, prefix, table).map_err(text)?;
+        if beside {
+            for rule in routing::rules(prefix, mark) {
+                netlink.add_rule(rule).map_err(text)?;
+            }
+        }
+        self.routes.insert(prefix, table);
+        Ok(())
+    }
+
+    /// What was added may be removed, even if the configuration does not allow it any more.
+    fn remove_route(&mut self, prefix: &str) -> Result<(), String> {
+        let prefix: Prefix = prefix.parse().map_err(text)?;
+        let index = self.device()?;
+        let mark = self.policy.mark;
+        let Some(table) = self.routes.remove(&prefix) else {
+            return Err(format!("expected a route that the broker added, got {prefix}"));
+        };
+        let same_rules = |(other, at): (&Prefix, &Table)| {
+            *at == table && other.address().is_ipv4() == prefix.address().is_ipv4()
+        };
+        let rules_unused = table != Table::MAIN && !self.routes.iter().any(same_rules);
+        let netlink = self.netlink()?;
+        netlink.remove_route(index, prefix, table).map_err(text)?;
+        if rules_unused {
+            for rule in routing::rules(prefix, mark) {
+                netlink.remove_rule(rule).map_err(text)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn open_socket(&mut self, which: UdpSocket) -> Answer {
+        let (bind, reuse_port) = self.policy.socket(which)?;
+        let mark = Some(self.policy.mark);
+        let spec = SocketSpec { reuse_port, mark, ..SocketSpec::new(bind) };
+        let mut warnings = Vec::new();
+        let opened = match socket::open(&spec) {
+            Err(error @ PortError::Socket { step: "mark", .. }) => {
+                warnings.push(format!(
+                    "{error}; until then a route that covers a peer's endpoint stops the tunnel"
+                ));
+                socket::open(&SocketSpec { mark: None, ..spec })
+            }
+            other => other,
+        };
+        let opened = opened.map_err(text)?;
+        warnings.extend(opened.warnings.iter().map(ToString::to_string));
+        Ok((Reply::Socket { local: opened.local, warnings }, vec![opened.fd]))
+    }
+
+    fn open_file(&mut self, which: ConfiguredFile) -> Answer {
+        let path = self.policy.file(which);
+        let file = File::open(path).map_err(|error| {
+            format!("expected to read {}, got: {error}; look at path and mode", path.display())
+        })?;
+        Ok((Reply::File, vec![OwnedFd::from(file)]))
+    }
+
+    /// Rules that a killed run left behind would still be asked for every packet.
+    fn remove_stale(&mut self) {
+        if self.policy.tunnel.is_some()
+            && let Ok(netlink) = self.netlink()
+        {
+            let _ = netlink.remove_stale_rules(routing::PRIORITIES);
+        }
+    }
+
+    fn clean_up(&mut self) {
+        let routes: Vec<String> = self.routes.keys().map(Prefix::to_string).collect();
+        for prefix in routes {
+            // The device may be gone already, and its routes with it; rules are not.
+            let _ = self.remove_route(&prefix);
+        }
+    }
+}
+
+fn text(error: impl Display) -> String {
+    error.to_string()
+}

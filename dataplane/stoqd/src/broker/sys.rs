@@ -1,0 +1,97 @@
+//! The system calls of the broker: fork, and descriptors over a socket. Owns the `unsafe` of stoqd;
+//! called by the broker's two ends.
+#![allow(unsafe_code, reason = "fork, and descriptors that arrive as numbers")]
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use nix::cmsg_space;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
+    sendmsg, setsockopt, socketpair, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+use nix::unistd::{ForkResult, Pid, fork};
+
+/// Largest message in bytes: a path and an error around it, with room.
+pub(super) const MESSAGE_MAX: usize = 16 << 10;
+
+/// Most descriptors of one message: a queue for each of the most workers.
+const FDS_MAX: usize = stoq_tunnel::device::QUEUES_MAX;
+
+/// How long stoqd waits for an answer, in seconds. A device or route takes milliseconds.
+const TIMEOUT_S: i64 = 10;
+
+/// One end of the socket between stoqd and its broker.
+#[derive(Debug)]
+pub(super) struct Channel(OwnedFd);
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Channel {
+    /// Sends one message with descriptors; the receiver gets copies of them.
+    pub(super) fn send(&self, message: &[u8], fds: &[OwnedFd]) -> io::Result<()> {
+        let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+        let rights = [ControlMessage::ScmRights(&raw)];
+        let control = if raw.is_empty() { &rights[..0] } else { &rights[..] };
+        let flags = MsgFlags::MSG_NOSIGNAL;
+        sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(message)], control, flags, None)?;
+        Ok(())
+    }
+
+    /// Receives one message with its descriptors.
+    pub(super) fn receive(&self) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+        let mut bytes = vec![0; MESSAGE_MAX];
+        let mut control = cmsg_space!([RawFd; FDS_MAX]);
+        let mut iov = [IoSliceMut::new(&mut bytes)];
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let received = recvmsg::<()>(self.0.as_raw_fd(), &mut iov, Some(&mut control), flags)?;
+        let mut fds = Vec::new();
+        for message in received.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(raw) = message {
+                // SAFETY: the kernel has just made these descriptors for this message, so nothing
+                // else owns them.
+                fds.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+            }
+        }
+        let cut = received.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
+        let length = received.bytes;
+        if cut {
+            return Err(io::Error::other("a message was larger than it may be"));
+        }
+        if length == 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the other end is closed"));
+        }
+        bytes.truncate(length);
+        Ok((bytes, fds))
+    }
+}
+
+/// Forks a process that runs `child` with its end of a new channel and then exits; returns the
+/// other end and the process.
+///
+/// To be called while there is one thread: only the calling one lives on in the child.
+pub(super) fn fork_with(child: impl FnOnce(Channel)) -> io::Result<(Channel, Pid)> {
+    let kind = SockType::SeqPacket;
+    let (ours, theirs) = socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)?;
+    // SAFETY: with one thread, no lock is held by a thread that the child lacks, so the child may
+    // allocate and go on as any process.
+    match unsafe { fork() }? {
+        ForkResult::Child => {
+            drop(ours);
+            // A panic must not unwind into the parent's frames, which this process has copies of.
+            let result = catch_unwind(AssertUnwindSafe(|| child(Channel(theirs))));
+            std::process::exit(i32::from(result.is_err()));
+        }
+        ForkResult::Parent { child } => {
+            drop(theirs);
+            setsockopt(&ours, sockopt::ReceiveTimeout, &TimeVal::seconds(TIMEOUT_S))?;
+            Ok((Channel(ours), child))
+        }
+    }
+}
