@@ -60,6 +60,9 @@ pub enum CertificateError {
     Name(#[from] NameError),
 }
 
+/// `id-ecPublicKey`: the curve is in the parameters (RFC 5480 §2.1.1).
+const EC_PUBLIC_KEY: &str = "1.2.840.10045.2.1";
+
 /// The kinds of keys that a node may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KeyKind {
@@ -106,20 +109,20 @@ impl<'a> Certificate<'a> {
         }
     }
 
+    /// The kind of its key (RFC 5480 §2.1.1 for the curves, RFC 8410 §3).
     pub(crate) fn key_kind(&self) -> Result<KeyKind, CertificateError> {
         let algorithm = &self.0.public_key().algorithm;
-        let curve = algorithm.parameters.as_ref().and_then(|p| p.as_oid().ok());
-        let kind = match (algorithm.algorithm.to_id_string().as_str(), &curve) {
-            ("1.3.101.112", None) => Some(KeyKind::Ed25519),
-            ("1.2.840.10045.2.1", Some(curve)) => match curve.to_id_string().as_str() {
-                "1.2.840.10045.3.1.7" => Some(KeyKind::P256),
-                "1.3.132.0.34" => Some(KeyKind::P384),
-                _ => None,
-            },
-            _ => None,
-        };
-        let got = || curve.as_ref().unwrap_or(&algorithm.algorithm).to_id_string();
-        kind.ok_or_else(|| CertificateError::KeyAlgorithm { got: got() })
+        let mut oid = algorithm.algorithm.to_id_string();
+        if oid == EC_PUBLIC_KEY {
+            let curve = algorithm.parameters.clone().and_then(|curve| curve.oid().ok());
+            oid = curve.map(|curve| curve.to_id_string()).unwrap_or_default();
+        }
+        match oid.as_str() {
+            "1.2.840.10045.3.1.7" => Ok(KeyKind::P256),
+            "1.3.132.0.34" => Ok(KeyKind::P384),
+            "1.3.101.112" => Ok(KeyKind::Ed25519),
+            _ => Err(CertificateError::KeyAlgorithm { got: oid }),
+        }
     }
 
     /// The public key itself, as in the certificate's bit string.
