@@ -9,41 +9,47 @@ use stoq_telemetry::{DropReason, Drops};
 
 use crate::context::{self, CONTEXT_LEN};
 use crate::fragment::Fragmenter;
+use crate::queue::{FqCodel, QueueConfig, Queued, ecn};
+
+/// One inner packet that waits.
+#[derive(Debug)]
+struct Inner(PacketBuf);
+
+impl Queued for Inner {
+    fn len_bytes(&self) -> usize {
+        self.0.len()
+    }
+
+    fn mark_ce(&mut self) -> bool {
+        ecn::mark_ce(self.0.as_mut_slice())
+    }
+}
 
 /// The packets of one slot.
 pub(crate) struct Backlog {
-    queue: VecDeque<PacketBuf>,
-    bytes: usize,
-    bytes_max: usize,
+    queue: FqCodel<Inner>,
     fragmenter: Fragmenter,
     /// Fragments of the packet that is being sent, at most `fragment::MAX_FRAGMENTS`.
     pieces: VecDeque<PacketBuf>,
 }
 
 impl Backlog {
-    /// An empty queue that holds at most `bytes_max` bytes.
-    pub fn new(bytes_max: usize) -> Self {
+    /// An empty queue that holds at most `max_bytes` bytes.
+    pub fn new(max_bytes: usize) -> Self {
         Self {
-            queue: VecDeque::new(),
-            bytes: 0,
-            bytes_max,
+            queue: FqCodel::new(QueueConfig { max_bytes, ..QueueConfig::default() }),
             fragmenter: Fragmenter::default(),
             pieces: VecDeque::new(),
         }
     }
 
-    /// Queues an inner packet.
-    pub fn push(&mut self, packet: PacketBuf, _flow: u32, _now: Instant, drops: &Drops) {
-        if self.bytes + packet.len() > self.bytes_max {
-            drops.count(DropReason::QueueFull);
-            return;
-        }
-        self.bytes += packet.len();
-        self.queue.push_back(packet);
+    /// Queues an inner packet of the flow with this hash.
+    pub fn push(&mut self, packet: PacketBuf, flow: u32, now: Instant, drops: &Drops) {
+        self.queue.enqueue(Inner(packet), flow, now, |_, reason| drops.count(reason));
     }
 
     /// The next DATAGRAM payload of at most `max` bytes.
-    pub fn next(&mut self, max: usize, _now: Instant, drops: &Drops) -> Option<PacketBuf> {
+    pub fn next(&mut self, max: usize, now: Instant, drops: &Drops) -> Option<PacketBuf> {
         loop {
             // Pieces cut for a larger path than there is now are useless, and so are the others.
             if self.pieces.front().is_some_and(|piece| piece.len() > max) {
@@ -52,8 +58,7 @@ impl Backlog {
             if let Some(piece) = self.pieces.pop_front() {
                 return Some(piece);
             }
-            let mut packet = self.queue.pop_front()?;
-            self.bytes -= packet.len();
+            let Inner(mut packet) = self.queue.dequeue(now, |_, reason| drops.count(reason))?;
             if packet.len() + CONTEXT_LEN <= max {
                 context::seal(&mut packet);
                 return Some(packet);
@@ -67,6 +72,6 @@ impl Backlog {
 
     /// Inner bytes that wait.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.queue.bytes()
     }
 }

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests"))]
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 pub mod admission;
@@ -29,11 +30,19 @@ pub mod settings;
 pub mod tls;
 mod varint;
 
-pub use endpoint::{Endpoint, Event, LinkState, LinkStatus, Local, Peer, Undelivered};
+pub use endpoint::{
+    ALWAYS_PASSES, Endpoint, Event, LinkState, LinkStatus, Local, Peer, Undelivered,
+};
 
 /// A configured peer, for the life of the daemon: it keeps its number over reloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerId(pub u32);
+
+impl fmt::Display for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "peer {}", self.0)
+    }
+}
 
 /// Which socket of the worker a packet uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -26,7 +26,7 @@ use stoq_telemetry::{DropReason, Drops};
 
 use self::lane::Link;
 pub use self::status::{LinkState, LinkStatus};
-pub use self::transmit::Undelivered;
+pub use self::transmit::{ALWAYS_PASSES, Undelivered};
 use crate::admission::{Budget, RetryTokens};
 use crate::cid::{CID_LEN, CidKeys};
 use crate::conn::{Conn, Stage};

@@ -1,0 +1,224 @@
+//! How the rest of the daemon speaks to a worker: a bounded channel of commands, a bounded ring of
+//! packets that reached the wrong worker, and an eventfd that wakes it for either.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam::queue::ArrayQueue;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use stoq::tls::Credentials;
+use stoq::{Event, LinkStatus, Path, Peer, PeerId, Transmit, Via};
+use stoq_port::{RxMeta, Socket, TxMeta};
+use stoq_tunnel::forward::Table;
+
+use super::{Meters, Tap, Worker};
+
+/// Commands that wait for a worker at most: it takes them within microseconds, so a full channel
+/// means that it hangs, and the sender is told.
+const COMMANDS_MAX: usize = 64;
+
+/// Packets on their way to another worker at most: what arrives in a millisecond at 2.5 Gbit/s.
+const STRAYS_MAX: usize = 256;
+
+/// The peers, and which addresses are behind them; replaced as a whole.
+#[derive(Debug, Default)]
+pub struct Peering {
+    /// Every peer.
+    pub peers: Vec<Peer>,
+    /// Their networks.
+    pub table: Arc<Table<PeerId>>,
+}
+
+/// What a worker can be told.
+pub enum Command {
+    /// Use these peers from now on.
+    Peers(Arc<Peering>),
+    /// Use this certificate from now on, for the connections there are as well.
+    Credentials(Credentials),
+    /// Tell how it goes.
+    Report(Sender<Report>),
+    /// Copy packets out; ends when the tap is full or its reader is gone.
+    Tap(Tap),
+    /// Take leave of all peers and end.
+    Drain,
+}
+
+/// How a worker is doing.
+#[derive(Debug)]
+pub struct Report {
+    /// The core that it is pinned to.
+    pub core: Option<usize>,
+    /// QUIC connections in its table.
+    pub connections: usize,
+    /// Handshakes under way.
+    pub handshakes: usize,
+    /// Retry packets sent since the start.
+    pub retries: u64,
+    /// Its share of every link.
+    pub links: Vec<LinkStatus>,
+}
+
+/// A UDP packet that reached a worker which does not own its connection.
+pub struct Stray {
+    datagram: Vec<u8>,
+    path: Path,
+}
+
+/// A worker's end of its mailbox.
+pub struct Inbox {
+    commands: Receiver<Command>,
+    strays: Arc<ArrayQueue<Stray>>,
+    /// Readable when there is something.
+    pub(super) wake: Arc<EventFd>,
+    /// The rings of all workers, by index.
+    others: Vec<(Arc<ArrayQueue<Stray>>, Arc<EventFd>)>,
+    pub(super) meters: Arc<Meters>,
+}
+
+/// The daemon's end.
+#[derive(Clone)]
+pub struct Handle {
+    commands: Sender<Command>,
+    wake: Arc<EventFd>,
+    /// What the worker counts.
+    pub meters: Arc<Meters>,
+}
+
+/// A worker that takes no commands.
+#[derive(Debug, thiserror::Error)]
+#[error("expected the worker to take a command, but {0} wait already: it hangs; restart stoqd")]
+pub struct Stuck(usize);
+
+impl Handle {
+    /// Gives the worker a command.
+    ///
+    /// # Errors
+    /// When it hangs or has ended.
+    pub fn send(&self, command: Command) -> Result<(), Stuck> {
+        self.commands.try_send(command).map_err(|error| match error {
+            TrySendError::Full(_) => Stuck(COMMANDS_MAX),
+            TrySendError::Disconnected(_) => Stuck(0),
+        })?;
+        wake(&self.wake);
+        Ok(())
+    }
+}
+
+fn wake(eventfd: &EventFd) {
+    // The counter can only overflow after 2^64 wake-ups without a sleep.
+    let _woken = eventfd.write(1);
+}
+
+/// Mailboxes for `count` workers that know each other's rings.
+///
+/// # Errors
+/// When the kernel has no eventfd left.
+pub fn mailboxes(count: usize) -> nix::Result<Vec<(Handle, Inbox)>> {
+    let mut rings = Vec::with_capacity(count);
+    for _ in 0..count {
+        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+        let eventfd = Arc::new(EventFd::from_value_and_flags(0, flags)?);
+        rings.push((Arc::new(ArrayQueue::new(STRAYS_MAX)), eventfd));
+    }
+    let mailbox = |(strays, wake): &(Arc<ArrayQueue<Stray>>, Arc<EventFd>)| {
+        let (sender, commands) = bounded(COMMANDS_MAX);
+        let meters = Arc::new(Meters::default());
+        let handle =
+            Handle { commands: sender, wake: Arc::clone(wake), meters: Arc::clone(&meters) };
+        let (strays, wake) = (Arc::clone(strays), Arc::clone(wake));
+        (handle, Inbox { commands, strays, wake, others: rings.clone(), meters })
+    };
+    Ok(rings.iter().map(mailbox).collect())
+}
+
+impl Inbox {
+    /// Hands a packet to the worker that owns its connection; false when that one's ring is full.
+    pub(super) fn hand_over(&self, owner: u8, datagram: &[u8], path: Path) -> bool {
+        let Some((ring, eventfd)) = self.others.get(usize::from(owner)) else { return false };
+        self.meters.hand_over();
+        let pushed = ring.push(Stray { datagram: datagram.to_vec(), path }).is_ok();
+        wake(eventfd);
+        pushed
+    }
+}
+
+impl Worker {
+    pub(super) fn take_commands(&mut self) {
+        // Clears the eventfd; an empty one is no error.
+        let _woken = self.inbox.wake.read();
+        let now = Instant::now();
+        while let Some(mut stray) = self.inbox.strays.pop() {
+            // A packet goes to another worker once: it is not passed on again.
+            self.endpoint.receive(&mut stray.datagram, stray.path, now);
+        }
+        while let Ok(command) = self.inbox.commands.try_recv() {
+            self.obey(command, now);
+        }
+    }
+
+    fn obey(&mut self, command: Command, now: Instant) {
+        match command {
+            Command::Peers(peering) => {
+                self.endpoint.set_peers(&peering.peers, now);
+                self.forwarder.replace(Arc::clone(&peering.table));
+                self.peering = peering;
+            }
+            Command::Credentials(credentials) => match self.endpoint.set_credentials(credentials) {
+                Ok(()) => self.endpoint.replace_all(now),
+                Err(error) => tracing::error!("the new certificate was refused: {error}"),
+            },
+            Command::Report(reply) => {
+                let report = Report {
+                    core: self.core,
+                    connections: self.endpoint.connection_count(),
+                    handshakes: self.endpoint.handshake_count(),
+                    retries: self.endpoint.retries_sent(),
+                    links: self.endpoint.links(),
+                };
+                // Whoever asked may have gone.
+                let _gone = reply.try_send(report);
+            }
+            Command::Tap(tap) => self.tap = Some(tap),
+            Command::Drain => {
+                self.endpoint.drain(now);
+                self.stopping = true;
+            }
+        }
+    }
+
+    pub(super) fn report_events(&mut self) {
+        while let Some(event) = self.endpoint.poll_event() {
+            match event {
+                Event::Up { peer, endpoint } => {
+                    tracing::info!(peer = self.name(peer), %endpoint, "link up");
+                }
+                Event::Down { peer } => tracing::warn!(peer = self.name(peer), "link down"),
+                Event::Refused { remote, why } => {
+                    tracing::warn!(%remote, "handshake refused: {why}");
+                }
+            }
+        }
+    }
+
+    fn name(&self, peer: PeerId) -> &str {
+        let known = self.peering.peers.iter().find(|known| known.id == peer);
+        known.map_or("(removed)", |known| &known.name)
+    }
+}
+
+pub(super) fn to_meta(transmit: &Transmit) -> TxMeta {
+    let socket = match transmit.via {
+        Via::Listen(place) => Socket::Listen(place),
+        Via::Dial => Socket::Dial,
+    };
+    TxMeta { to: transmit.to, from: transmit.from, socket }
+}
+
+pub(super) fn to_path(meta: &RxMeta) -> Path {
+    let via = match meta.socket {
+        Socket::Listen(place) => Via::Listen(place),
+        Socket::Dial => Via::Dial,
+    };
+    Path { local: meta.to, remote: meta.from, via }
+}

@@ -1,0 +1,152 @@
+//! From the site to the link: read from the device, find the peer, cut, queue.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use stoq::{ALWAYS_PASSES, Endpoint, PeerId, Undelivered};
+use stoq_buffer::PacketBuf;
+use stoq_telemetry::{DropReason, Drops};
+use stoq_tunnel::device::Queue;
+use stoq_tunnel::mss;
+use stoq_tunnel::packet::{self, View, protocol};
+use stoq_tunnel::segment::Plan;
+use stoq_tunnel::vnet::VnetHeader;
+
+use super::{Worker, WorkerError, failed};
+
+/// Super-packets read in one turn: of 64 kB each, they become some 180 packets, close to what one
+/// turn sends.
+const READ_BURST: usize = 4;
+
+/// Longest TCP header in bytes (RFC 9293 §3.1).
+const TCP_HEADER_MAX: usize = 60;
+
+impl Worker {
+    /// Takes what the site sends. Returns how many reads there were.
+    pub(super) fn read_device(&mut self, now: Instant) -> Result<usize, WorkerError> {
+        let mut reads = 0;
+        while reads < READ_BURST {
+            let Some(device) = &mut self.device else { break };
+            match device.queue.read(&mut device.buffer).map_err(failed("tunnel device"))? {
+                None => break,
+                Some(_) => reads += 1,
+            }
+            self.forward(now);
+        }
+        Ok(reads)
+    }
+
+    /// Forwards the packet in the device's buffer.
+    fn forward(&mut self, now: Instant) {
+        let Self { endpoint, device, drops, forwarder, tap, hasher, icmp, addresses, .. } = self;
+        let Some(device) = device else { return };
+        let Ok((header, packet)) = device.buffer.parts() else {
+            return drops.count(DropReason::DeviceRead);
+        };
+        let Ok(view) = packet::parse(packet) else {
+            return drops.count(DropReason::MalformedInner);
+        };
+        if let Some(tap) = tap {
+            tap.inner(packet);
+        }
+        let Some(peer) = forwarder.lookup(view.destination) else {
+            drops.count(DropReason::NoRoute);
+            let from = addresses.of_family(&view);
+            let answer = from.and_then(|from| icmp.no_route(packet, &view, from, now));
+            return write_answer(&mut device.queue, answer, drops);
+        };
+        let flow = hasher.hash(&view);
+        let mut out = Outbound { endpoint, drops, peer, flow, now };
+        if let Err(mtu) = out.cut(header, packet, &view) {
+            drops.count(DropReason::TooBig);
+            let from = addresses.of_family(&view);
+            let answer = from.and_then(|from| icmp.too_big(packet, &view, mtu, from, now));
+            write_answer(&mut device.queue, answer, drops);
+        }
+    }
+}
+
+fn write_answer(queue: &mut Queue, answer: Option<PacketBuf>, drops: &Drops) {
+    if answer.is_some_and(|answer| queue.write_packet(answer.as_slice()).is_err()) {
+        drops.count(DropReason::DeviceWrite);
+    }
+}
+
+/// Our addresses in the tunnel, one of each family: the senders of ICMP errors.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct OwnAddresses {
+    v4: Option<IpAddr>,
+    v6: Option<IpAddr>,
+}
+
+impl OwnAddresses {
+    pub fn new(addresses: &[IpAddr]) -> Self {
+        let first = |v6: bool| addresses.iter().copied().find(|address| address.is_ipv6() == v6);
+        Self { v4: first(false), v6: first(true) }
+    }
+
+    fn of_family(self, view: &View) -> Option<IpAddr> {
+        if view.is_ipv6() { self.v6 } else { self.v4 }
+    }
+}
+
+/// Keeps new TCP connections from choosing segments that the path does not carry.
+pub(super) fn clamp_mss(
+    endpoint: &Endpoint,
+    peer: PeerId,
+    packet: &mut PacketBuf,
+    view: &View,
+    now: Instant,
+) {
+    // Only a SYN is changed, and it has no payload: spare all others the look at the path.
+    let bare = packet.len() <= view.transport + TCP_HEADER_MAX;
+    if view.protocol != protocol::TCP || !bare {
+        return;
+    }
+    if let Some(mtu) = endpoint.path_mtu(peer, now) {
+        mss::clamp(packet.as_mut_slice(), view, narrow(mtu));
+    }
+}
+
+fn narrow(mtu: usize) -> u16 {
+    u16::try_from(mtu).unwrap_or(u16::MAX)
+}
+
+/// One packet of the site on its way to its link.
+struct Outbound<'a> {
+    endpoint: &'a mut Endpoint,
+    drops: &'a Drops,
+    peer: PeerId,
+    flow: u32,
+    now: Instant,
+}
+
+impl Outbound<'_> {
+    /// Cuts the packet and queues the pieces. Returns the MTU to answer with if it is too big.
+    fn cut(&mut self, header: VnetHeader, packet: &[u8], view: &View) -> Result<(), u16> {
+        let Ok(plan) = Plan::new(header, packet, view) else {
+            self.drops.count(DropReason::DeviceRead);
+            return Ok(());
+        };
+        // Ask once for a super-packet; its pieces would each be refused for the same reason.
+        if view.dont_fragment && plan.longest() > ALWAYS_PASSES {
+            let mtu = self.endpoint.path_mtu(self.peer, self.now);
+            let mtu = mtu.map(|mtu| mtu.max(ALWAYS_PASSES));
+            if let Some(mtu) = mtu.filter(|&mtu| plan.longest() > mtu) {
+                return Err(narrow(mtu));
+            }
+        }
+        let Self { endpoint, drops, peer, flow, now } = self;
+        let may_cut = !view.dont_fragment;
+        let mut too_big = None;
+        plan.emit(|mut piece| {
+            clamp_mss(endpoint, *peer, &mut piece, view, *now);
+            match endpoint.enqueue(*peer, piece, *flow, may_cut, *now) {
+                Ok(()) => {}
+                Err(Undelivered::LinkDown) => drops.count(DropReason::LinkDown),
+                Err(Undelivered::TooBig { mtu, .. }) => too_big = Some(narrow(mtu)),
+            }
+        });
+        too_big.map_or(Ok(()), Err)
+    }
+}
