@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use crate::PortKind;
+use crate::{PortKind, UringReason};
 
 /// Why a socket or a port could not be opened: what was asked, what the kernel said, what to do.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,9 @@ pub enum PortError {
         /// What the operator can do.
         advice: &'static str,
     },
+    /// io_uring can not be used on this host.
+    #[error("expected io_uring for the uring port, got none: {0}")]
+    Uring(#[from] UringReason),
     /// The port is not part of this version.
     #[error(
         "expected uring or mio, got {0}, which is not built in this version; set port = \"auto\""

@@ -27,6 +27,7 @@ pub mod steer;
 mod sys;
 mod train;
 mod transmit;
+mod uring;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -37,6 +38,7 @@ pub use error::PortError;
 pub use options::{PortKind, PortOptions, Sender};
 pub use port::{Port, Ready, RxMeta, Socket, TxMeta, WATCH_MAX, WatchToken};
 pub use sockets::SOCKETS_MAX;
+pub use uring::UringReason;
 
 /// Opens a port of this kind on a worker's bound sockets. To be called on the worker's own thread,
 /// where the port stays. Refused packets are counted in `drops`, by that thread alone.
@@ -51,6 +53,7 @@ pub fn open(
 ) -> Result<Box<dyn Port>, PortError> {
     match kind {
         PortKind::Mio => Ok(Box::new(mio_port::MioPort::open(sockets, options, drops)?)),
-        PortKind::Uring | PortKind::Xdp => Err(PortError::NotBuilt(kind)),
+        PortKind::Uring => Ok(Box::new(uring::UringPort::open(sockets, options, drops)?)),
+        PortKind::Xdp => Err(PortError::NotBuilt(kind)),
     }
 }

@@ -15,7 +15,7 @@ use nix::sys::time::TimeSpec;
 use stoq_telemetry::Drops;
 
 use crate::outlet::{BUFFERS, Outlet};
-use crate::port::WATCH_MAX;
+use crate::port::{WATCH_MAX, check_token};
 use crate::sender::SenderThread;
 use crate::sockets::{SOCKETS_MAX, Sockets};
 use crate::split::deliver;
@@ -240,15 +240,6 @@ impl Port for MioPort {
         }
         Ok(ready)
     }
-}
-
-/// Refuses tokens that have no bit in [`Ready`].
-pub(crate) fn check_token(token: WatchToken) -> io::Result<()> {
-    if usize::from(token) < WATCH_MAX {
-        return Ok(());
-    }
-    let text = format!("expected a watch token below {WATCH_MAX}, got {token}");
-    Err(io::Error::new(io::ErrorKind::InvalidInput, text))
 }
 
 fn socket_token(index: usize) -> Token {

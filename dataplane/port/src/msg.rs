@@ -9,12 +9,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 /// Room for either kind of socket address: a `sockaddr_in6`.
 pub(crate) const NAME_LEN: usize = 28;
 
-/// Room for the control messages of a received packet: packet info (40 bytes), traffic class (24)
-/// and segment size (24), with some to spare so that an unasked one does not truncate them.
-pub(crate) const RX_CONTROL_LEN: usize = 128;
-
-/// Room for the control messages of a sent packet: packet info (40 bytes) and segment size (24).
-pub(crate) const TX_CONTROL_LEN: usize = 64;
+/// Room for control messages: a received packet has packet info (40 bytes), traffic class (24) and
+/// segment size (24), with some to spare so that an unasked one does not truncate them; a sent one
+/// has packet info and segment size.
+pub(crate) const CONTROL_LEN: usize = 128;
 
 /// Bytes of a `cmsghdr`: length, level, type.
 const HEADER: usize = size_of::<usize>() + 8;
@@ -36,7 +34,7 @@ pub(crate) struct Name(pub(crate) [u8; NAME_LEN]);
 /// Control messages in the kernel's form; aligned as a `cmsghdr` must be.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(8))]
-pub(crate) struct Control<const LEN: usize>(pub(crate) [u8; LEN]);
+pub(crate) struct Control(pub(crate) [u8; CONTROL_LEN]);
 
 /// Writes `addr` as a socket of `family` needs it; returns its length.
 pub(crate) fn encode_name(addr: SocketAddr, family: Family, name: &mut Name) -> usize {
@@ -92,7 +90,7 @@ pub(crate) fn encode_control(
     segment: Option<u16>,
     from: Option<IpAddr>,
     to: SocketAddr,
-    control: &mut Control<TX_CONTROL_LEN>,
+    control: &mut Control,
 ) -> usize {
     let mut at = 0;
     match (from, to) {
@@ -116,13 +114,7 @@ pub(crate) fn encode_control(
     at
 }
 
-fn push(
-    control: &mut Control<TX_CONTROL_LEN>,
-    at: usize,
-    level: i32,
-    kind: i32,
-    data: &[u8],
-) -> usize {
+fn push(control: &mut Control, at: usize, level: i32, kind: i32, data: &[u8]) -> usize {
     let end = at + aligned(HEADER + data.len());
     let out = &mut control.0[at..end];
     out.fill(0);
@@ -230,7 +222,7 @@ mod tests {
 
     #[test]
     fn control_messages_have_the_layout_of_the_kernel() {
-        let mut control = Control([0; TX_CONTROL_LEN]);
+        let mut control = Control([0; CONTROL_LEN]);
         let from = Some("2001:db8::1".parse().unwrap());
         let to = "[2001:db8::2]:9".parse().unwrap();
         let len = encode_control(Some(1350), from, to, &mut control);
@@ -245,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_source_of_the_other_family_is_left_out() {
-        let mut control = Control([0; TX_CONTROL_LEN]);
+        let mut control = Control([0; CONTROL_LEN]);
         let from = Some("2001:db8::1".parse().unwrap());
         assert_eq!(encode_control(None, from, "192.0.2.1:9".parse().unwrap(), &mut control), 0);
     }

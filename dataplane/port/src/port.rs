@@ -93,3 +93,12 @@ pub trait Port {
     /// When the kernel refuses to wait.
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Ready>;
 }
+
+/// Refuses tokens that have no bit in [`Ready`].
+pub(crate) fn check_token(token: WatchToken) -> io::Result<()> {
+    if usize::from(token) < WATCH_MAX {
+        return Ok(());
+    }
+    let text = format!("expected a watch token below {WATCH_MAX}, got {token}");
+    Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+}

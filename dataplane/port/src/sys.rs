@@ -8,7 +8,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use crate::msg::{Control, NAME_LEN, Name, RX_CONTROL_LEN, TX_CONTROL_LEN};
+use crate::msg::{CONTROL_LEN, Control, NAME_LEN, Name};
 
 /// Room for one message: the largest train that the kernel makes (64 KiB with its headers).
 pub(crate) const MESSAGE_LEN: usize = 65_536;
@@ -42,7 +42,7 @@ pub(crate) fn set_int(fd: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> 
 pub(crate) struct RecvBatch {
     payloads: Box<[u8]>,
     names: [Name; RECV_BATCH],
-    controls: [Control<RX_CONTROL_LEN>; RECV_BATCH],
+    controls: [Control; RECV_BATCH],
     lens: [Lens; RECV_BATCH],
 }
 
@@ -68,7 +68,7 @@ impl RecvBatch {
         Self {
             payloads: vec![0; RECV_BATCH * MESSAGE_LEN].into_boxed_slice(),
             names: [Name([0; NAME_LEN]); RECV_BATCH],
-            controls: [Control([0; RX_CONTROL_LEN]); RECV_BATCH],
+            controls: [Control([0; CONTROL_LEN]); RECV_BATCH],
             lens: [Lens::default(); RECV_BATCH],
         }
     }
@@ -92,7 +92,7 @@ impl RecvBatch {
             header.msg_hdr.msg_iov = &raw mut iovs[i];
             header.msg_hdr.msg_iovlen = 1;
             header.msg_hdr.msg_control = self.controls[i].0.as_mut_ptr().cast();
-            header.msg_hdr.msg_controllen = RX_CONTROL_LEN;
+            header.msg_hdr.msg_controllen = CONTROL_LEN;
             header
         });
         // SAFETY: every pointer in `headers` points to memory of `self` or of this function with
@@ -124,7 +124,7 @@ impl RecvBatch {
         RecvMessage {
             payload: &mut self.payloads[start..start + lens.payload.min(MESSAGE_LEN)],
             name: &self.names[index].0,
-            control: &self.controls[index].0[..lens.control.min(RX_CONTROL_LEN)],
+            control: &self.controls[index].0[..lens.control.min(CONTROL_LEN)],
             flags: lens.flags,
         }
     }
@@ -133,22 +133,19 @@ impl RecvBatch {
 /// Message headers for one `sendmmsg`.
 pub(crate) struct SendBatch {
     names: [(Name, usize); SEND_BATCH],
-    controls: [(Control<TX_CONTROL_LEN>, usize); SEND_BATCH],
+    controls: [(Control, usize); SEND_BATCH],
 }
 
 impl SendBatch {
     pub(crate) fn new() -> Self {
         Self {
             names: [(Name([0; NAME_LEN]), 0); SEND_BATCH],
-            controls: [(Control([0; TX_CONTROL_LEN]), 0); SEND_BATCH],
+            controls: [(Control([0; CONTROL_LEN]), 0); SEND_BATCH],
         }
     }
 
     /// The address and control messages of message `index`, each with its length, to fill in.
-    pub(crate) fn head(
-        &mut self,
-        index: usize,
-    ) -> (&mut (Name, usize), &mut (Control<TX_CONTROL_LEN>, usize)) {
+    pub(crate) fn head(&mut self, index: usize) -> (&mut (Name, usize), &mut (Control, usize)) {
         (&mut self.names[index], &mut self.controls[index])
     }
 

@@ -61,7 +61,7 @@ pub(crate) struct CallTransmit {
 }
 
 /// How one call went.
-enum Step {
+pub(crate) enum Step {
     Sent,
     Blocked(usize),
     End,
@@ -105,7 +105,7 @@ impl CallTransmit {
 }
 
 /// Goes on behind what the kernel took.
-fn accept(buffer: &mut TxBuffer, next: Cursor) {
+pub(crate) fn accept(buffer: &mut TxBuffer, next: Cursor) {
     if buffer.is_split(buffer.cursor) && buffer.cursor.is_start() {
         buffer.report.gso_refused = true;
     }
@@ -113,13 +113,13 @@ fn accept(buffer: &mut TxBuffer, next: Cursor) {
 }
 
 /// Counts the piece at the cursor as refused and goes on behind it.
-fn refuse(buffer: &mut TxBuffer, next: Cursor) {
+pub(crate) fn refuse(buffer: &mut TxBuffer, next: Cursor) {
     buffer.report.refused += buffer.piece_datagrams(buffer.cursor);
     buffer.cursor = next;
 }
 
 /// What to do about the error of the piece at the cursor.
-fn judge(buffer: &mut TxBuffer, next: Cursor, error: &io::Error, socket: usize) -> Step {
+pub(crate) fn judge(buffer: &mut TxBuffer, next: Cursor, error: &io::Error, socket: usize) -> Step {
     match error.raw_os_error() {
         Some(libc::EAGAIN) => return Step::Blocked(socket),
         Some(libc::EINTR) => {}

@@ -21,10 +21,14 @@ pub fn modes() -> Vec<(String, PortKind, PortOptions)> {
         ("inline, no gso, no gro", PortOptions { gso: false, gro: false, ..inline }),
     ];
     let mut modes = Vec::new();
-    for kind in [PortKind::Mio] {
+    for kind in [PortKind::Mio, PortKind::Uring] {
         for (name, options) in &variants {
             modes.push((format!("{kind}, {name}"), kind, options.clone()));
         }
+    }
+    for sender in [Sender::Inline, Sender::Thread] {
+        let options = PortOptions { multishot: false, sender, ..PortOptions::default() };
+        modes.push((format!("uring, {sender:?}, no multishot"), PortKind::Uring, options));
     }
     modes
 }
