@@ -1,8 +1,7 @@
-//! Fuzzes what `parsers::cid` says.
+//! Connection IDs, where they stand in packets, and their stored keys.
 #![no_main]
 
-#[allow(dead_code, reason = "each target uses one of the bodies")]
-#[path = "../../dataplane/stoq/tests/parsers/mod.rs"]
-mod parsers;
+#[path = "../bodies/stoq.rs"]
+mod bodies;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| parsers::cid(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::cid(data));

@@ -1,8 +1,7 @@
-//! Fuzzes what `parsers::control` says.
+//! The control stream, cut anyhow.
 #![no_main]
 
-#[allow(dead_code, reason = "each target uses one of the bodies")]
-#[path = "../../dataplane/stoq/tests/parsers/mod.rs"]
-mod parsers;
+#[path = "../bodies/stoq.rs"]
+mod bodies;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| parsers::control(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::control(data));

@@ -1,8 +1,7 @@
-//! Fuzzes what `parsers::ecn` says.
+//! Marking of packets whose flow is to slow down.
 #![no_main]
 
-#[allow(dead_code, reason = "each target uses one of the bodies")]
-#[path = "../../dataplane/stoq/tests/parsers/mod.rs"]
-mod parsers;
+#[path = "../bodies/stoq.rs"]
+mod bodies;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| parsers::ecn(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::ecn(data));

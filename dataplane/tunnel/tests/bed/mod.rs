@@ -96,6 +96,10 @@ impl Bed {
                 return None;
             }
         };
+        if let Err(error) = File::open("/dev/net/tun") {
+            eprintln!("skipped {name}: needs the TUN driver, /dev/net/tun ({error})");
+            return None;
+        }
         let device = |host: &Host, v4: IpAddr, v6: IpAddr| {
             host.run(move || {
                 let made = device::create("tun0", queues, offloads).unwrap();
