@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use std::io;
 use stoq_perf::bed::{Bed, Shape};
 use stoq_perf::bench::{Subject, tunnel};
+use stoq_perf::soak;
 
 #[derive(Parser)]
 #[command(name = "stoq-perf", about = "Test bed and benchmarks (needs root)")]
@@ -18,6 +19,15 @@ struct Cli {
 enum Command {
     /// One TCP stream and ping through no tunnel, stoqd on each port, gotatun and quincy.
     Tunnel(TunnelArgs),
+    /// Mixed traffic for a long time: are memory and descriptors flat?
+    Soak {
+        /// The port: mio or uring.
+        #[arg(long, default_value = "uring")]
+        port: String,
+        /// How long, in minutes; the shortest that shows anything is 3.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(3..=10_000))]
+        minutes: u32,
+    },
     /// Makes a bed with a host behind each edge and keeps it until standard input ends.
     Bed,
 }
@@ -49,6 +59,7 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
 fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Tunnel(args) => bench_tunnel(args),
+        Command::Soak { port, minutes } => Ok(soak::run(&port, minutes)?),
         Command::Bed => keep_bed(),
     }
 }

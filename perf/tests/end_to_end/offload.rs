@@ -1,0 +1,52 @@
+//! Every offload can be switched off, and traffic is as whole without it.
+
+use crate::{Fixture, MIB, SOON};
+use stoq_perf::bed::{Family, Side};
+use stoq_perf::measure::iperf::{Load, Transfer};
+use stoq_perf::node::Node;
+
+crate::on_each_port!(each_offload_off, all_offloads_off);
+
+const OFFLOADS: [&str; 7] = [
+    "transport.gso",
+    "transport.gro",
+    "transport.multishot",
+    "tunnel.offload.tso",
+    "tunnel.offload.uso",
+    "tunnel.offload.checksum",
+    "tunnel.offload.gro",
+];
+
+fn each_offload_off(fixture: &Fixture) {
+    for offload in OFFLOADS {
+        eprintln!("without {offload}");
+        carries_without(fixture, &[offload]);
+    }
+}
+
+fn all_offloads_off(fixture: &Fixture) {
+    carries_without(fixture, &OFFLOADS);
+}
+
+fn carries_without(fixture: &Fixture, offloads: &[&str]) {
+    let mut config = fixture.config();
+    for offload in offloads {
+        config.set(offload, "false");
+    }
+    let (a, b) = fixture.deployment.start_both(&config).unwrap();
+    fixture.wait_for_sites(SOON);
+    for family in Family::BOTH {
+        fixture.copy(4 * MIB, family);
+    }
+    let hosts = (fixture.host(Side::A), fixture.host(Side::B));
+    let (address, load) = (Side::B.host(Family::V6), Load::Udp(20));
+    let transfer = Transfer::start(hosts, address, load, (0, 1), fixture.bed.folder()).unwrap();
+    let udp = transfer.finish().unwrap();
+    assert!(udp.lost_percent < 2.0, "without {offloads:?}: {udp:?}");
+    stop(a);
+    stop(b);
+}
+
+fn stop(node: Node) {
+    assert!(node.stop().unwrap().success());
+}
