@@ -49,6 +49,9 @@ pub enum PortError {
         "expected uring or mio, got {0}, which is not built in this version; set port = \"auto\""
     )]
     NotBuilt(PortKind),
+    /// Every port failed its trial.
+    #[error("expected a port to carry packets on loopback, got none; bring the interface lo up")]
+    NothingWorks,
     /// The caller gave no socket, or more than a port serves.
     #[error("expected 1 to {most} sockets for one worker, got {got}; use fewer listen addresses")]
     SocketCount {

@@ -15,10 +15,12 @@
 
 mod error;
 mod mio_port;
+mod mode;
 mod msg;
 mod options;
 mod outlet;
 mod port;
+pub mod probe;
 mod sender;
 pub mod socket;
 mod sockets;
@@ -35,6 +37,7 @@ use std::sync::Arc;
 use stoq_telemetry::Drops;
 
 pub use error::PortError;
+pub use mode::Mode;
 pub use options::{PortKind, PortOptions, Sender};
 pub use port::{Port, Ready, RxMeta, Socket, TxMeta, WATCH_MAX, WatchToken};
 pub use sockets::SOCKETS_MAX;

@@ -22,7 +22,7 @@ use crate::split::deliver;
 use crate::sys::{RECV_BATCH, RecvBatch};
 use crate::transmit::{CallTransmit, Transmit};
 use crate::{
-    Port, PortError, PortKind, PortOptions, Ready, RxMeta, Sender, Socket, TxMeta, WatchToken,
+    Mode, Port, PortError, PortKind, PortOptions, Ready, RxMeta, Sender, Socket, TxMeta, WatchToken,
 };
 
 /// Messages taken from one socket in one call of `receive`: four batches. More would hold back the
@@ -239,6 +239,10 @@ impl Port for MioPort {
             self.outlet.advance()?;
         }
         Ok(ready)
+    }
+
+    fn mode(&self) -> Mode {
+        Mode { gso: self.outlet.gso(), gro: self.sockets.gro, single_shot: false }
     }
 }
 

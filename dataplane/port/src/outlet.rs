@@ -57,6 +57,11 @@ impl Outlet {
         }
     }
 
+    /// Whether trains are sent whole.
+    pub(crate) fn gso(&self) -> bool {
+        self.segments_max > 1
+    }
+
     /// See [`crate::Port::slot`].
     pub(crate) fn slot(&mut self) -> Option<&mut [u8]> {
         if self.current.as_ref().is_some_and(|buffer| !buffer.has_room()) {

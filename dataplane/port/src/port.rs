@@ -7,6 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use crate::Mode;
+
 /// Which of a worker's sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Socket {
@@ -92,6 +94,9 @@ pub trait Port {
     /// # Errors
     /// When the kernel refuses to wait.
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Ready>;
+
+    /// What the port really uses of the kernel's help now.
+    fn mode(&self) -> Mode;
 }
 
 /// Refuses tokens that have no bit in [`Ready`].

@@ -27,7 +27,11 @@ pub(crate) struct Bound {
 
 /// All sockets of one worker.
 #[derive(Clone, Debug)]
-pub(crate) struct Sockets(Arc<[Bound]>);
+pub(crate) struct Sockets {
+    all: Arc<[Bound]>,
+    /// The kernel joins received packets on all of them.
+    pub(crate) gro: bool,
+}
 
 impl Sockets {
     /// Takes the sockets over and sets up receive offload as `options` say.
@@ -39,31 +43,37 @@ impl Sockets {
         if sockets.is_empty() || sockets.len() > SOCKETS_MAX {
             return Err(PortError::SocketCount { got: sockets.len(), most: SOCKETS_MAX });
         }
-        let bound: Result<Vec<_>, _> =
-            sockets.into_iter().map(|(id, fd)| bound(port, id, fd, options)).collect();
-        Ok(Self(bound?.into()))
+        let all: Result<Vec<_>, _> =
+            sockets.into_iter().map(|(id, fd)| bound(port, id, fd)).collect();
+        let all = all?;
+        let mut gro = options.gro;
+        for bound in &all {
+            // A kernel before 5.0 refuses it: then each packet comes alone.
+            gro &= setsockopt(&bound.fd, sockopt::UdpGroSegment, &options.gro).is_ok();
+        }
+        Ok(Self { all: all.into(), gro })
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Bound> {
-        self.0.iter()
+        self.all.iter()
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.all.len()
     }
 
     pub(crate) fn get(&self, index: usize) -> &Bound {
-        &self.0[index]
+        &self.all[index]
     }
 
     /// The place of a socket; there are few, so a scan is the fastest way.
     pub(crate) fn index_of(&self, id: Socket) -> Option<usize> {
-        self.0.iter().position(|bound| bound.id == id)
+        self.all.iter().position(|bound| bound.id == id)
     }
 
     /// Whether the kernel knows how to send trains on every socket. A device may refuse them later.
     pub(crate) fn know_gso(&self) -> bool {
-        self.0.iter().all(|bound| {
+        self.all.iter().all(|bound| {
             // Zero leaves the socket as it was, but an older kernel refuses the option.
             setsockopt(&bound.fd, sockopt::UdpGsoSegment, &0).is_ok()
         })
@@ -76,12 +86,7 @@ impl AsFd for Bound {
     }
 }
 
-fn bound(
-    port: PortKind,
-    id: Socket,
-    fd: OwnedFd,
-    options: &PortOptions,
-) -> Result<Bound, PortError> {
+fn bound(port: PortKind, id: Socket, fd: OwnedFd) -> Result<Bound, PortError> {
     let open = |source: nix::Error| PortError::Open {
         port,
         what: "socket",
@@ -90,7 +95,5 @@ fn bound(
     };
     let local = local_addr(&fd).map_err(open)?;
     let family = if local.is_ipv4() { Family::V4 } else { Family::Dual };
-    // A kernel before 5.0 refuses it: then each packet comes alone.
-    let _ = setsockopt(&fd, sockopt::UdpGroSegment, &options.gro);
     Ok(Bound { id, fd, family, local })
 }

@@ -38,7 +38,7 @@ use crate::sockets::Sockets;
 use crate::split::deliver;
 use crate::transmit::Transmit;
 use crate::{
-    Port, PortError, PortKind, PortOptions, Ready, RxMeta, Sender, Socket, TxMeta, WatchToken,
+    Mode, Port, PortError, PortKind, PortOptions, Ready, RxMeta, Sender, Socket, TxMeta, WatchToken,
 };
 
 /// Entries that the worker queues between two calls into the kernel: every socket and every watched
@@ -173,6 +173,11 @@ impl Port for UringPort {
             self.outlet.advance()?;
         }
         Ok(fired.ready)
+    }
+
+    fn mode(&self) -> Mode {
+        let single_shot = matches!(self.intake, Intake::SingleShot(_));
+        Mode { gso: self.outlet.gso(), gro: self.sockets.gro, single_shot }
     }
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod exchange;
+mod probe;
 mod rig;
 mod socket;
 mod wake;
