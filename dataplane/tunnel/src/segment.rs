@@ -51,9 +51,9 @@ pub enum SegmentError {
     #[error("expected at most {SEGMENTS_MAX} segments, got {0}: drop the packet")]
     Segments(usize),
     /// The checksum to complete is not that of the transport header.
-    #[error("expected the checksum at {expected}, got {got}: drop the packet")]
+    #[error("expected the checksum in the header at {expected}, got {got}: drop the packet")]
     Checksum {
-        /// Where it belongs.
+        /// Where it belongs; for a packet left whole, the least place where it may start.
         expected: usize,
         /// Where the header says that it is.
         got: usize,
@@ -76,6 +76,11 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// When header and packet do not agree.
     pub fn new(header: VnetHeader, packet: &'a [u8], view: &'a View) -> Result<Self, SegmentError> {
+        // A checksum may belong to a packet inside this one, but not to the IP header.
+        if let Some(partial) = header.partial.filter(|p| usize::from(p.start) < view.transport) {
+            let expected = view.transport;
+            return Err(SegmentError::Checksum { expected, got: partial.start.into() });
+        }
         let cut = match header.gso {
             None => None,
             Some(gso) => Some((check(&header, gso, packet, view)?, gso)),
@@ -114,7 +119,7 @@ impl<'a> Plan<'a> {
         let mut packet = PacketBuf::from_slice(self.packet);
         let Some(partial) = self.header.partial else { return packet };
         let summed = Sum::default().bytes(&self.packet[usize::from(partial.start)..]);
-        let udp = self.view.protocol == packet::protocol::UDP;
+        let udp = usize::from(partial.offset) == UDP_CHECKSUM;
         let checksum = if udp { summed.finish_udp() } else { summed.finish() };
         let field = partial.field();
         packet.as_mut_slice()[field..field + 2].copy_from_slice(&checksum.to_be_bytes());

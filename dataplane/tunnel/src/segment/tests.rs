@@ -100,6 +100,9 @@ fn a_header_that_does_not_fit_the_packet_is_refused() {
     let partial = Some(Partial { start: 20, offset: 6 });
     let wrong = SegmentError::Checksum { expected: 36, got: 26 };
     assert_eq!(cut(VnetHeader { partial, ..header }, &packet), Err(wrong));
+    let partial = Some(Partial { start: 0, offset: 16 });
+    let wrong = SegmentError::Checksum { expected: 20, got: 0 };
+    assert_eq!(cut(VnetHeader { partial, gso: None }, &packet), Err(wrong));
     let fragment = Sample { fragment: 0x2000, ..Sample::tcp(false, &bytes(100)) };
     let (header, packet) = fragment.build_partial(Some(50));
     assert_eq!(cut(header, &packet), Err(SegmentError::Kind { expected: Gso::Tcp4 }));
