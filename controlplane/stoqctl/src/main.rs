@@ -1,2 +1,40 @@
-//! placeholder
-fn main() {}
+//! `stoqctl`, the operator's command line.
+//!
+//! It owns no state: certificates are made by `stoq-pki`, the host is looked at by `stoq-tuning`,
+//! and everything about the daemon goes over its control socket. Scripts rely on the exit codes of
+//! [`failure::Failure`] and on the JSON of `status --json`.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests"))]
+
+mod capture;
+mod cli;
+mod daemon;
+mod failure;
+mod pki;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Arguments, Command};
+use crate::failure::Failure;
+
+fn main() -> ExitCode {
+    let Arguments { socket, command } = Arguments::parse();
+    let done = match command {
+        Command::Pki(command) => pki::run(&command),
+        Command::Status { json } => daemon::status(&socket, json),
+        Command::Reload => daemon::reload(&socket),
+        Command::Drain => daemon::drain(&socket),
+        Command::Capture(arguments) => capture::run(&socket, &arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::OutputClosed) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("stoqctl: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}

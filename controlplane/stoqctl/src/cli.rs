@@ -1,0 +1,135 @@
+//! The commands and their arguments, as `--help` shows them. Wrong usage ends with exit code 2,
+//! and a misspelt command is answered with the nearest one.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use stoq_control::{CapturePoint, CaptureRequest, DEFAULT_SOCKET};
+
+/// Operates a node of the mesh: certificates, status, captures, and the health of the host.
+#[derive(Debug, Parser)]
+#[command(
+    name = "stoqctl",
+    version,
+    after_help = "Exit codes: 0 done; 1 the daemon refused, with its reason; 2 wrong usage or \
+                  configuration; 3 the daemon cannot be reached."
+)]
+pub struct Arguments {
+    /// The daemon's control socket.
+    #[arg(long, global = true, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+    pub socket: PathBuf,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make the mesh's root, and issue node certificates.
+    #[command(subcommand)]
+    Pki(Pki),
+    /// Show the node, its links and what was dropped.
+    Status {
+        /// As JSON, for scripts.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read the configuration and the identity again; links that stay configured stay up.
+    Reload,
+    /// Say goodbye on every link, then end the daemon.
+    Drain,
+    /// Write packets as pcap (for tcpdump and Wireshark) until a limit is reached.
+    Capture(Capture),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Pki {
+    /// Make a root in DIR (ca.crt, ca.key). Keep it off the edge hosts. Overwrites nothing.
+    Init {
+        /// Where the root is kept.
+        directory: PathBuf,
+        /// The mesh's name: 1 to 63 of a-z, 0-9 and '-'.
+        #[arg(long)]
+        mesh: String,
+    },
+    /// Issue NODE a certificate for 90 days: OUT/node.crt, OUT/node.key, OUT/ca.crt.
+    Issue {
+        /// Where the root is kept.
+        directory: PathBuf,
+        /// The node's name, as in its configuration: 1 to 63 of a-z, 0-9 and '-'.
+        node: String,
+        /// Where the three files go; those that are there are replaced.
+        #[arg(long)]
+        out: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Capture {
+    /// The packets inside the tunnel, in clear text (the default).
+    #[arg(long, conflicts_with = "wire")]
+    tunnel: bool,
+    /// The UDP packets on the wire, sealed.
+    #[arg(long)]
+    wire: bool,
+    /// End after this many packets.
+    #[arg(long, value_name = "N", default_value_t = 1000,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(CaptureRequest::MAX_PACKETS)))]
+    count: u32,
+    /// End after this many seconds.
+    #[arg(long, value_name = "S", default_value_t = 60,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(CaptureRequest::MAX_SECONDS)))]
+    pub seconds: u32,
+    /// Write to this file (mode 0600; must not exist yet) instead of standard output.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+impl Capture {
+    /// What to ask the daemon for.
+    pub fn request(&self) -> CaptureRequest {
+        let point = if self.wire { CapturePoint::Wire } else { CapturePoint::Tunnel };
+        CaptureRequest {
+            point,
+            packets: self.count,
+            bytes: CaptureRequest::MAX_BYTES,
+            seconds: self.seconds,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_socket_may_stand_before_and_behind_the_command() {
+        for line in [["--socket", "/s", "status"], ["status", "--socket", "/s"]] {
+            let parsed = Arguments::try_parse_from(["stoqctl"].iter().chain(&line)).unwrap();
+            assert_eq!(parsed.socket, PathBuf::from("/s"));
+        }
+    }
+
+    #[test]
+    fn the_point_and_the_limits_of_a_capture_are_those_asked_for() {
+        let request = |line: &[&str]| {
+            let line = ["stoqctl", "capture"].iter().chain(line);
+            Arguments::try_parse_from(line).map(|parsed| match parsed.command {
+                Command::Capture(capture) => capture.request(),
+                other => panic!("{other:?}"),
+            })
+        };
+        assert_eq!(request(&[]).unwrap().point, CapturePoint::Tunnel);
+        let wire = request(&["--wire", "--count", "7", "--seconds", "9"]).unwrap();
+        assert_eq!((wire.point, wire.packets, wire.seconds), (CapturePoint::Wire, 7, 9));
+        for refused in [&["--wire", "--tunnel"][..], &["--count", "0"], &["--seconds", "601"]] {
+            assert!(request(refused).is_err(), "{refused:?}");
+        }
+    }
+}
