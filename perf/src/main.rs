@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use std::io;
 use stoq_perf::bed::{Bed, Shape};
-use stoq_perf::bench::{Subject, tunnel};
+use stoq_perf::bench::{Subject, relay, tunnel};
 use stoq_perf::soak;
 
 #[derive(Parser)]
@@ -28,6 +28,8 @@ enum Command {
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(3..=10_000))]
         minutes: u32,
     },
+    /// What the bed's delay relay itself can carry.
+    Relay,
     /// Makes a bed with a host behind each edge and keeps it until standard input ends.
     Bed,
 }
@@ -60,6 +62,7 @@ fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Tunnel(args) => bench_tunnel(args),
         Command::Soak { port, minutes } => Ok(soak::run(&port, minutes)?),
+        Command::Relay => Ok(relay::run()?),
         Command::Bed => keep_bed(),
     }
 }

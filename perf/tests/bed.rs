@@ -5,8 +5,9 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use stoq_perf::bed::{Bed, Family, Impairment, Shape, Side};
+use stoq_perf::measure::flow::Flow;
 use stoq_perf::measure::iperf::{Load, Transfer};
-use stoq_perf::measure::ping;
+use stoq_perf::measure::{file, ping};
 use stoq_perf::{process, wait};
 
 const SOON: Duration = Duration::from_secs(5);
@@ -124,6 +125,51 @@ fn a_relay_delays_and_duplicates_and_the_bridge_comes_back() {
     assert!(relay.stats().duplicated > 20, "{:?}", relay.stats());
     drop(relay);
     assert!(ping::run(from, to, 100).unwrap().p50_ms < 5.0);
+}
+
+#[test]
+fn a_flow_outlives_a_blackhole_and_notices_a_broken_connection() {
+    if !is_root("a_flow_outlives_a_blackhole_and_notices_a_broken_connection") {
+        return;
+    }
+    let bed = Bed::new().unwrap();
+    let (from, to) = (&bed.a.namespace, &bed.b.namespace);
+    let flow = Flow::start(from, to, Side::B.wan(Family::V6)).unwrap();
+    flow.wait_for_more(1000, SOON).unwrap();
+    bed.blackhole(true).unwrap();
+    assert!(flow.wait_for_more(1000, Duration::from_millis(500)).is_err());
+    bed.blackhole(false).unwrap();
+    flow.wait_for_more(1000, SOON).unwrap();
+    assert!(flow.finish().unwrap() >= 2000);
+    let broken = Flow::start(from, to, Side::B.wan(Family::V6)).unwrap();
+    broken.wait_for_more(1, SOON).unwrap();
+    to.run("ss", ["-K", "state", "established"]).unwrap();
+    let reset = wait::until("the end of the flow", SOON, || {
+        broken.wait_for_more(u64::MAX / 2, Duration::ZERO).map_or_else(
+            |error| {
+                if error.to_string().contains("failed: true") {
+                    Ok(())
+                } else {
+                    Err(error.to_string())
+                }
+            },
+            Ok,
+        )
+    });
+    reset.unwrap();
+    assert!(broken.finish().is_err());
+}
+
+#[test]
+fn a_file_is_copied_whole() {
+    if !is_root("a_file_is_copied_whole") {
+        return;
+    }
+    let bed = Bed::new().unwrap();
+    let hosts = (&bed.a.namespace, &bed.b.namespace);
+    let copied = file::copy(hosts, Side::B.wan(Family::V4), 3_000_001, bed.folder()).unwrap();
+    assert_eq!(copied.sent, copied.arrived);
+    assert_eq!(copied.sent.len(), 64);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! them.
 
 mod host;
+pub mod relay;
 mod report;
 mod subject;
 pub mod tunnel;

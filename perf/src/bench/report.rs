@@ -199,3 +199,69 @@ fn span(samples: &[Sample]) -> String {
 fn ratio(value: f64, base: Option<f64>) -> String {
     base.map(|base| format!("{:.2}", value / base)).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::iperf::Throughput;
+    use crate::measure::ping::Latency;
+    use crate::process::CpuTime;
+
+    fn sample(mbps: f64) -> Sample {
+        let throughput = Throughput {
+            mbps,
+            retransmits: 0,
+            lost_percent: 0.0,
+            sender_cpu_s: 0.0,
+            receiver_cpu_s: 0.0,
+        };
+        let latency = Latency { answers: 100, lost: 0, p50_ms: 1.0, p99_ms: 2.0, max_ms: 3.0 };
+        let cpu = CpuTime { user_s: 0.5, system_s: 1.0 };
+        Sample { throughput, latency, cpu_a: cpu, cpu_b: cpu }
+    }
+
+    fn report() -> Report {
+        let subjects = Subject::ALL.to_vec();
+        let shapes = vec![Shape::Unshaped];
+        let plan = Plan { subjects, shapes, seconds: 1, rounds: 3, settings: Vec::new() };
+        let mut report = Report::new(Host::read(), &plan);
+        for (name, rates) in [
+            ("none", [5000.0, 6000.0, 5500.0]),
+            ("stoq-mio", [3300.0, 100.0, 3400.0]),
+            ("gotatun", [900.0; 3]),
+            ("quincy", [1100.0; 3]),
+        ] {
+            let subject = Subject::named(name).unwrap()[0];
+            let cell = Cell { subject, shape: Shape::Unshaped };
+            rates.iter().for_each(|&rate| report.add(cell, sample(rate), Value::Null));
+        }
+        report
+    }
+
+    #[test]
+    fn figures_are_medians_and_ratios_are_to_the_best_peer() {
+        let json = report().json();
+        let rows = json["results"].as_array().unwrap();
+        let stoq = rows.iter().find(|row| row["subject"] == "stoq-mio").unwrap();
+        assert_eq!(stoq["mbps"], 3300.0);
+        assert_eq!(stoq["of_best_peer"], 3.0);
+        assert_eq!(stoq["of_none"], 0.6);
+        assert_eq!(stoq["samples"].as_array().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn the_table_leaves_out_what_was_not_measured() {
+        let table = report().table();
+        assert!(table.contains("stoq-mio"));
+        assert!(!table.contains("stoq-uring"));
+    }
+
+    #[test]
+    fn failures_are_counted_and_kept() {
+        let mut report = report();
+        let cell = Cell { subject: Subject::NoTunnel, shape: Shape::Unshaped };
+        report.fail(cell, &Error::NotRoot { uid: 1 });
+        assert_eq!(report.failures(), 1);
+        assert!(report.json().to_string().contains("needs root"));
+    }
+}
