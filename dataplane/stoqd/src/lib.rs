@@ -3,6 +3,10 @@
 
 pub mod broker;
 pub mod config;
+pub mod control;
+pub mod daemon;
+pub mod logging;
+pub mod metrics;
 pub mod netlink;
 #[cfg(test)]
 mod testing;

@@ -1,7 +1,24 @@
-//! Privileged tests: each runs in a network namespace of its own, on a thread that ends with it.
-//! Compiled for tests only.
+//! Privileged tests: in a network namespace of their own, on a thread that ends with it, or as
+//! another user. Compiled for tests only.
+
+use std::io;
 
 use nix::sched::{CloneFlags, unshare};
+use nix::unistd::Uid;
+
+use crate::broker::fork_with;
+
+/// What `ask` answers in a process of another user. Only root can do that.
+pub fn as_user(uid: u32, ask: impl FnOnce() -> String) -> io::Result<String> {
+    let (channel, pid) = fork_with(|channel| {
+        let uid = Uid::from_raw(uid);
+        nix::unistd::setresuid(uid, uid, uid).unwrap();
+        channel.send(ask().as_bytes(), &[]).unwrap();
+    })?;
+    let (answer, _) = channel.receive()?;
+    nix::sys::wait::waitpid(pid, None)?;
+    String::from_utf8(answer).map_err(io::Error::other)
+}
 
 /// Runs `test` in a new network namespace with its loopback up, or says why it cannot.
 ///

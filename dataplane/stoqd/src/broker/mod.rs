@@ -36,6 +36,8 @@ use stoq_tunnel::device::Offloads;
 
 pub use message::{ConfiguredFile, Request, UdpSocket};
 pub use policy::Policy;
+#[cfg(test)]
+pub(crate) use sys::fork_with;
 
 use crate::config::{Config, Prefix};
 use message::Reply;

@@ -25,7 +25,7 @@ const TIMEOUT_S: i64 = 10;
 
 /// One end of the socket between stoqd and its broker.
 #[derive(Debug)]
-pub(super) struct Channel(OwnedFd);
+pub(crate) struct Channel(OwnedFd);
 
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -35,7 +35,7 @@ impl AsFd for Channel {
 
 impl Channel {
     /// Sends one message with descriptors; the receiver gets copies of them.
-    pub(super) fn send(&self, message: &[u8], fds: &[OwnedFd]) -> io::Result<()> {
+    pub(crate) fn send(&self, message: &[u8], fds: &[OwnedFd]) -> io::Result<()> {
         let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&raw)];
         let control = if raw.is_empty() { &rights[..0] } else { &rights[..] };
@@ -45,7 +45,7 @@ impl Channel {
     }
 
     /// Receives one message with its descriptors.
-    pub(super) fn receive(&self) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+    pub(crate) fn receive(&self) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
         let mut bytes = vec![0; MESSAGE_MAX];
         let mut control = cmsg_space!([RawFd; FDS_MAX]);
         let mut iov = [IoSliceMut::new(&mut bytes)];
@@ -76,7 +76,7 @@ impl Channel {
 /// other end and the process.
 ///
 /// To be called while there is one thread: only the calling one lives on in the child.
-pub(super) fn fork_with(child: impl FnOnce(Channel)) -> io::Result<(Channel, Pid)> {
+pub(crate) fn fork_with(child: impl FnOnce(Channel)) -> io::Result<(Channel, Pid)> {
     let kind = SockType::SeqPacket;
     let (ours, theirs) = socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)?;
     // SAFETY: with one thread, no lock is held by a thread that the child lacks, so the child may

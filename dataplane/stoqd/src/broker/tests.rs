@@ -101,10 +101,9 @@ fn a_device_is_made_with_its_addresses_mtu_and_routes() {
         assert_eq!(ip("route show proto 92").lines().count(), 2);
         assert_eq!(ip("-6 route show proto 92").lines().count(), 1);
         assert_eq!(broker.set_routes(&wanted[..1], &[]).len(), 0);
-        assert_eq!(
-            ip("route show proto 92").trim(),
-            "10.2.0.0/16 dev stoqtest scope link linkdown"
-        );
+        let left = ip("route show proto 92");
+        assert!(left.starts_with("10.2.0.0/16 dev stoqtest scope link"), "{left}");
+        assert_eq!(left.lines().count(), 1, "{left}");
         assert_eq!(ip("-6 route show proto 92"), "");
     });
 }
@@ -265,8 +264,9 @@ fn stoqd_holds_no_capability_and_the_broker_few() {
         let broker = files.broker();
         privilege::drop_for_good("nobody").unwrap();
         let stoqd = privilege_lines("self");
-        let brokers = privilege_lines(&broker.pid().to_string());
         let opened = broker.open_socket(UdpSocket::Dial).is_ok();
+        // It answers only after it has given up the rest.
+        let brokers = privilege_lines(&broker.pid().to_string());
         let raised = caps::raise(None, caps::CapSet::Effective, caps::Capability::CAP_NET_ADMIN);
         let device = stoq_tunnel::device::create("stoqx", 1, Offloads::NONE);
         let seen = (stoqd, brokers, opened, raised.is_ok(), device.is_ok());

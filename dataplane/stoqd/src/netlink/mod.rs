@@ -4,6 +4,7 @@
 //! the broker, which alone may change anything; the daemon uses a socket of its own to look up
 //! routes and MTUs, which needs no privilege. It asks for what is needed here and nothing else.
 
+mod forwarding;
 mod link;
 mod route;
 mod rule;
@@ -20,6 +21,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::sys::socket::{self, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 
+pub use forwarding::forwarding_warnings;
 pub use link::LinkSettings;
 pub use route::{PROTOCOL, Path, Table};
 pub use rule::Rule;

@@ -1,0 +1,202 @@
+//! The server: accepts, checks who calls, reads bounded lines, answers. Runs as tasks of the control
+//! thread; what blocks runs beside it.
+
+use std::io;
+use std::os::unix::net::UnixListener as StdListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stoq_control::{
+    Call, CaptureRequest, ErrorCode, MAX_REQUEST_BYTES, Refusal, Reply, Request, Response, Right,
+    decode_call, encode,
+};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::{Operations, capture};
+
+/// Most connections at once: a person, the control plane and a few scripts.
+const CONNECTIONS_MAX: usize = 32;
+
+/// Most captures at once: both points, or two people at one.
+const CAPTURES_MAX: usize = 2;
+
+/// Longest request line in bytes of those who may not push: no other request is longer.
+const SHORT_LINE_MAX: usize = 4096;
+
+/// How long a connection may be silent between requests, or take to send or receive a line.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// Pause after accept failed: descriptors may have run out, and come back when somebody closes.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What all connections share.
+struct Shared<O> {
+    operations: Arc<O>,
+    captures: Arc<Semaphore>,
+}
+
+/// Serves the socket until the task is dropped.
+///
+/// # Errors
+/// When the listener cannot be watched.
+pub async fn serve<O: Operations>(listener: StdListener, operations: Arc<O>) -> io::Result<()> {
+    let listener = UnixListener::from_std(listener)?;
+    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let captures = Arc::new(Semaphore::new(CAPTURES_MAX));
+    let shared = Arc::new(Shared { operations, captures });
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!("the control socket cannot accept a connection: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let permit = Arc::clone(&connections).try_acquire_owned().ok();
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            if let Err(error) = greet(stream, permit, &shared).await {
+                tracing::debug!("a connection of the control socket broke: {error}");
+            }
+        });
+    }
+}
+
+/// Lets a caller in who has any right and for whom there is room.
+async fn greet<O: Operations>(
+    mut stream: UnixStream,
+    permit: Option<OwnedSemaphorePermit>,
+    shared: &Arc<Shared<O>>,
+) -> io::Result<()> {
+    let uid = stream.peer_cred()?.uid();
+    // Looked at before the line, so that users without rights cannot hold the connections.
+    if !shared.operations.may(uid, Right::Read) {
+        return send(&mut stream, refuse(ErrorCode::Forbidden, &forbidden(uid, Right::Read))).await;
+    }
+    let Some(_permit) = permit else {
+        let full =
+            format!("expected at most {CONNECTIONS_MAX} connections, got one more; try later");
+        return send(&mut stream, refuse(ErrorCode::Busy, &full)).await;
+    };
+    talk(stream, uid, shared).await
+}
+
+/// Answers requests until the caller closes, breaks the rules or captures.
+async fn talk<O: Operations>(
+    stream: UnixStream,
+    uid: u32,
+    shared: &Arc<Shared<O>>,
+) -> io::Result<()> {
+    let may_push = shared.operations.may(uid, Right::Push);
+    let line_max = if may_push { MAX_REQUEST_BYTES } else { SHORT_LINE_MAX };
+    let mut stream = BufReader::new(stream);
+    loop {
+        let mut line = Vec::new();
+        let mut bounded = (&mut stream).take(line_max as u64 + 1);
+        if timeout(IDLE, bounded.read_until(b'\n', &mut line)).await?? == 0 {
+            return Ok(());
+        }
+        if line.len() > line_max {
+            let long = format!("expected a line of at most {line_max} bytes, got a longer one");
+            return send(&mut stream, refuse(ErrorCode::Invalid, &long)).await;
+        }
+        let call = match decode_call(&line) {
+            Ok(Call { request, .. }) => request,
+            Err(refusal) => {
+                send(&mut stream, Response::Error(refusal)).await?;
+                continue;
+            }
+        };
+        if !shared.operations.may(uid, call.right()) {
+            let response = refuse(ErrorCode::Forbidden, &forbidden(uid, call.right()));
+            send(&mut stream, response).await?;
+            continue;
+        }
+        tracing::info!(uid, "control request: {}", name_of(&call));
+        if let Request::Capture(limits) = call {
+            return start_capture(stream, limits, shared).await;
+        }
+        let operations = Arc::clone(&shared.operations);
+        let response = tokio::task::spawn_blocking(move || perform(&*operations, call)).await;
+        send(&mut stream, response.map_err(io::Error::other)?).await?;
+    }
+}
+
+/// Carries out what is answered by one line.
+fn perform(operations: &impl Operations, request: Request) -> Response {
+    let result = match request {
+        Request::Status {} => Ok(Response::Status(Box::new(operations.status()))),
+        Request::Reload {} => operations
+            .reload()
+            .map(|(restart_needed, warnings)| Response::Reloaded { restart_needed, warnings }),
+        Request::Drain {} => operations.drain().map(|()| Response::Draining {}),
+        Request::Push { snapshot } => {
+            let number = snapshot.number;
+            operations.push(snapshot).map(|overridden| Response::Pushed { number, overridden })
+        }
+        Request::Capture(_) => Err(Refusal::new(
+            ErrorCode::Invalid,
+            "expected a request with one answer, got a capture",
+        )),
+    };
+    result.unwrap_or_else(Response::Error)
+}
+
+async fn start_capture<O: Operations>(
+    mut stream: BufReader<UnixStream>,
+    limits: CaptureRequest,
+    shared: &Arc<Shared<O>>,
+) -> io::Result<()> {
+    let Ok(permit) = Arc::clone(&shared.captures).try_acquire_owned() else {
+        let full =
+            format!("expected at most {CAPTURES_MAX} captures at once, got one more; end one");
+        return send(&mut stream, refuse(ErrorCode::Busy, &full)).await;
+    };
+    let started = match capture::check(limits) {
+        Ok(()) => shared.operations.capture(limits.point),
+        Err(refusal) => Err(refusal),
+    };
+    let packets = match started {
+        Ok(packets) => packets,
+        Err(refusal) => return send(&mut stream, Response::Error(refusal)).await,
+    };
+    send(&mut stream, Response::Capture { link_type: capture::LINK_TYPE }).await?;
+    let stream = stream.into_inner().into_std()?;
+    let written = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        capture::stream(&stream, limits, &packets)
+    });
+    written.await.map_err(io::Error::other)?
+}
+
+async fn send(stream: &mut (impl AsyncWriteExt + Unpin), response: Response) -> io::Result<()> {
+    let line = encode(&Reply::new(response)).map_err(io::Error::other)?;
+    timeout(IDLE, stream.write_all(&line)).await?
+}
+
+fn refuse(code: ErrorCode, message: &str) -> Response {
+    Response::Error(Refusal::new(code, message))
+}
+
+fn forbidden(uid: u32, right: Right) -> String {
+    let key = match right {
+        Right::Read => "read_uids",
+        Right::Operate => "operate_uids",
+        Right::Push => "push_uids",
+    };
+    format!("expected a user with this right, got uid {uid}; add it to [control] {key} and reload")
+}
+
+fn name_of(request: &Request) -> &'static str {
+    match request {
+        Request::Status {} => "status",
+        Request::Reload {} => "reload",
+        Request::Drain {} => "drain",
+        Request::Push { .. } => "push",
+        Request::Capture(_) => "capture",
+    }
+}

@@ -1,0 +1,385 @@
+//! Metrics, health and readiness over HTTP, for Prometheus and for service managers.
+//!
+//! Owns the TCP listener and the text; the figures come from the daemon, which implements
+//! [`Observed`] and runs [`serve`] on its control thread. Names begin with `stoq_`; reasons of drops
+//! and their help are those of [`DropReason`].
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use stoq_telemetry::DropReason;
+
+/// How long a worker may take for a turn of its loop. It makes at least two a second.
+const STALL: Duration = Duration::from_secs(3);
+
+/// The figures of the daemon at one moment. Counters are since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// One for each worker, by index.
+    pub workers: Vec<WorkerFigures>,
+    /// One for each peer.
+    pub links: Vec<LinkFigures>,
+    /// Dropped packets of all workers.
+    pub drops: Vec<(DropReason, u64)>,
+}
+
+/// Figures of one worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WorkerFigures {
+    /// Turns of its loop: the heartbeat.
+    pub turns: u64,
+    /// UDP packets received.
+    pub received: u64,
+    /// UDP packets sent.
+    pub sent: u64,
+    /// UDP packets that belonged to another worker.
+    pub handed_over: u64,
+    /// QUIC connections now.
+    pub connections: u64,
+    /// Handshakes under way now.
+    pub handshakes: u64,
+    /// Retry packets sent.
+    pub retries: u64,
+}
+
+/// Figures of one link, all its connections together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LinkFigures {
+    /// The peer's name.
+    pub peer: String,
+    /// Whether it carries packets.
+    pub up: bool,
+    /// Connections now.
+    pub connections: u64,
+    /// Inner bytes sent.
+    pub tx_bytes: u64,
+    /// Inner bytes received.
+    pub rx_bytes: u64,
+    /// Inner packets sent.
+    pub tx_packets: u64,
+    /// Inner packets received.
+    pub rx_packets: u64,
+    /// Smoothed round-trip time in microseconds.
+    pub rtt_us: u64,
+    /// Congestion window in bytes.
+    pub cwnd_bytes: u64,
+    /// Packets that wait for the link.
+    pub queue_packets: u64,
+}
+
+/// What the daemon shows of itself. The calls may block for a moment: they run beside the control
+/// thread.
+pub trait Observed: Send + Sync + 'static {
+    /// The figures now.
+    fn figures(&self) -> Figures;
+
+    /// The heartbeats of the workers alone: read without asking the workers, which may hang.
+    fn turns(&self) -> Vec<u64>;
+
+    /// Whether all workers run and the tunnel is configured.
+    ///
+    /// # Errors
+    /// What is still missing.
+    fn ready(&self) -> Result<(), String>;
+}
+
+/// Listens for HTTP. To be called before privilege is dropped, because the port may be a low one.
+///
+/// # Errors
+/// When the address cannot be bound; the error names it.
+pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let named = |e: io::Error| {
+        let message =
+            format!("expected to listen on {address} for metrics, got: {e}; set [metrics] listen");
+        io::Error::new(e.kind(), message)
+    };
+    let listener = std::net::TcpListener::bind(address).map_err(named)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Serves `/metrics`, `/health` and `/ready` until the task is dropped.
+///
+/// # Errors
+/// When the listener cannot be watched.
+pub async fn serve<O: Observed>(
+    listener: std::net::TcpListener,
+    observed: Arc<O>,
+) -> io::Result<()> {
+    let shared = Arc::new(Shared { observed, heartbeats: Mutex::default() });
+    let router = Router::new()
+        .route("/metrics", get(metrics::<O>))
+        .route("/health", get(health::<O>))
+        .route("/ready", get(ready::<O>))
+        .with_state(shared);
+    axum::serve(tokio::net::TcpListener::from_std(listener)?, router).await
+}
+
+struct Shared<O> {
+    observed: Arc<O>,
+    heartbeats: Mutex<Heartbeats>,
+}
+
+async fn metrics<O: Observed>(State(shared): State<Arc<Shared<O>>>) -> Response {
+    let text = tokio::task::spawn_blocking(move || page(shared.observed.figures())).await;
+    match text.map_err(io::Error::other).and_then(|text| text.map_err(io::Error::other)) {
+        Ok(text) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+async fn health<O: Observed>(State(shared): State<Arc<Shared<O>>>) -> Response {
+    let turns = shared.observed.turns();
+    let mut heartbeats = shared.heartbeats.lock().unwrap_or_else(PoisonError::into_inner);
+    verdict(heartbeats.check(&turns, Instant::now()))
+}
+
+async fn ready<O: Observed>(State(shared): State<Arc<Shared<O>>>) -> Response {
+    verdict(shared.observed.ready())
+}
+
+fn verdict(result: Result<(), String>) -> Response {
+    match result {
+        Ok(()) => (StatusCode::OK, "ok\n").into_response(),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
+    }
+}
+
+/// What was last seen of each worker's heartbeat, and since when.
+#[derive(Debug, Default)]
+struct Heartbeats(Vec<(u64, Instant)>);
+
+impl Heartbeats {
+    /// Names the workers whose heartbeat has not advanced for [`STALL`].
+    fn check(&mut self, turns: &[u64], now: Instant) -> Result<(), String> {
+        self.0.resize(turns.len(), (u64::MAX, now));
+        let mut stalled = Vec::new();
+        for (worker, (seen, turns)) in self.0.iter_mut().zip(turns).enumerate() {
+            if seen.0 != *turns {
+                *seen = (*turns, now);
+            } else if now.saturating_duration_since(seen.1) > STALL {
+                stalled.push(worker);
+            }
+        }
+        if stalled.is_empty() {
+            return Ok(());
+        }
+        Err(format!("expected a turn of each worker within {STALL:?}, got none of {stalled:?}"))
+    }
+}
+
+/// The page of metrics.
+fn page(figures: Figures) -> Result<String, fmt::Error> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Page(figures)));
+    let mut page = String::new();
+    text::encode(&mut page, &registry)?;
+    Ok(page)
+}
+
+#[derive(Debug)]
+struct Page(Figures);
+
+type Labels = Vec<(&'static str, String)>;
+
+/// A family of metrics: name without `stoq_`, help, whether it only rises, and where its value is.
+type Family<T> = (&'static str, &'static str, bool, fn(&T) -> u64);
+
+/// What is told of each link.
+const OF_LINKS: &[Family<LinkFigures>] = &[
+    ("link_up", "Whether the link carries packets", false, |l| u64::from(l.up)),
+    ("link_connections", "QUIC connections of the link", false, |l| l.connections),
+    ("link_tx_bytes", "Inner bytes sent", true, |l| l.tx_bytes),
+    ("link_rx_bytes", "Inner bytes received", true, |l| l.rx_bytes),
+    ("link_tx_packets", "Inner packets sent", true, |l| l.tx_packets),
+    ("link_rx_packets", "Inner packets received", true, |l| l.rx_packets),
+    ("link_rtt_microseconds", "Smoothed round-trip time", false, |l| l.rtt_us),
+    ("link_cwnd_bytes", "Congestion window", false, |l| l.cwnd_bytes),
+    ("link_queue_packets", "Packets that wait for the link", false, |l| l.queue_packets),
+];
+
+/// What is told of each worker.
+const OF_WORKERS: &[Family<WorkerFigures>] = &[
+    ("worker_turns", "Turns of the worker's loop", true, |w| w.turns),
+    ("worker_connections", "QUIC connections of the worker", false, |w| w.connections),
+    ("worker_handshakes", "Handshakes under way", false, |w| w.handshakes),
+    ("worker_retries", "Retry packets sent", true, |w| w.retries),
+    ("worker_rx_datagrams", "UDP packets received", true, |w| w.received),
+    ("worker_tx_datagrams", "UDP packets sent", true, |w| w.sent),
+    ("worker_handed_over", "UDP packets that belonged to another worker", true, |w| w.handed_over),
+];
+
+impl Page {
+    /// Dropped packets; every reason is there from the start, so that rates are right.
+    fn of_drops(&self) -> Vec<(Labels, u64)> {
+        let dropped = |reason: DropReason| {
+            let same = |(r, count): &(DropReason, u64)| (*r == reason).then_some(*count);
+            self.0.drops.iter().filter_map(same).sum()
+        };
+        let labelled =
+            |reason: &DropReason| (vec![("reason", reason.label().to_owned())], dropped(*reason));
+        DropReason::ALL.iter().map(labelled).collect()
+    }
+}
+
+impl Collector for Page {
+    fn encode(&self, mut to: DescriptorEncoder) -> fmt::Result {
+        family(&mut to, "drops", &drops_help(), true, self.of_drops())?;
+        for (name, help, rises, value) in OF_LINKS {
+            let labelled = |link: &LinkFigures| (vec![("peer", link.peer.clone())], value(link));
+            family(&mut to, name, help, *rises, self.0.links.iter().map(labelled))?;
+        }
+        for (name, help, rises, value) in OF_WORKERS {
+            let labelled = |(index, worker): (usize, &WorkerFigures)| {
+                (vec![("worker", index.to_string())], value(worker))
+            };
+            family(&mut to, name, help, *rises, self.0.workers.iter().enumerate().map(labelled))?;
+        }
+        Ok(())
+    }
+}
+
+/// The help of the drops: Prometheus has one text for a family, so it tells of every reason.
+fn drops_help() -> String {
+    let of_one = |reason: &DropReason| format!(" {}: {}", reason.label(), reason.help());
+    let of_all: String = DropReason::ALL.iter().map(of_one).collect();
+    format!("Dropped packets by reason.{of_all}")
+}
+
+fn family(
+    to: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    rises: bool,
+    values: impl IntoIterator<Item = (Labels, u64)>,
+) -> fmt::Result {
+    let name = format!("stoq_{name}");
+    let kind = if rises { MetricType::Counter } else { MetricType::Gauge };
+    // The encoder puts a full stop behind each help by itself.
+    let mut family = to.encode_descriptor(&name, help.trim_end_matches('.'), None, kind)?;
+    for (labels, value) in values {
+        let entry = family.encode_family(&labels)?;
+        if rises {
+            ConstCounter::new(value).encode(entry)?;
+        } else {
+            ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(entry)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    struct Daemon(AtomicU64);
+
+    impl Observed for Daemon {
+        fn figures(&self) -> Figures {
+            let link = LinkFigures {
+                peer: "edge-b".into(),
+                up: true,
+                tx_bytes: 7,
+                rtt_us: 310,
+                ..LinkFigures::default()
+            };
+            let worker = WorkerFigures { turns: 3, connections: 2, ..WorkerFigures::default() };
+            Figures {
+                workers: vec![worker],
+                links: vec![link],
+                drops: vec![(DropReason::NoRoute, 4), (DropReason::NoRoute, 1)],
+            }
+        }
+
+        fn turns(&self) -> Vec<u64> {
+            vec![self.0.fetch_add(1, Ordering::Relaxed)]
+        }
+
+        fn ready(&self) -> Result<(), String> {
+            Err("expected a configured tunnel, got none yet".into())
+        }
+    }
+
+    fn get_page(address: SocketAddr, path: &str) -> String {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    #[test]
+    fn the_three_pages_are_served() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let server = std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                tokio::select! {
+                    served = serve(listener, Arc::new(Daemon(AtomicU64::new(0)))) => served.unwrap(),
+                    _ = stopped => {}
+                }
+            });
+        });
+        let metrics = get_page(address, "/metrics");
+        assert!(metrics.starts_with("HTTP/1.1 200"), "{metrics}");
+        for line in [
+            "stoq_drops_total{reason=\"no_route\"} 5",
+            "stoq_drops_total{reason=\"too_big\"} 0",
+            "stoq_link_up{peer=\"edge-b\"} 1",
+            "stoq_link_tx_bytes_total{peer=\"edge-b\"} 7",
+            "stoq_link_rtt_microseconds{peer=\"edge-b\"} 310",
+            "stoq_worker_connections{worker=\"0\"} 2",
+            "# TYPE stoq_drops counter",
+        ] {
+            assert!(metrics.lines().any(|l| l == line), "{line}: {metrics}");
+        }
+        assert!(metrics.contains(DropReason::NoRoute.help()));
+        assert!(get_page(address, "/health").starts_with("HTTP/1.1 200"));
+        let ready = get_page(address, "/ready");
+        assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("tunnel"), "{ready}");
+        assert!(get_page(address, "/other").starts_with("HTTP/1.1 404"));
+        drop(stop);
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn a_worker_that_stands_still_is_named() {
+        let mut heartbeats = Heartbeats::default();
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert!(heartbeats.check(&[1, 1], at(0)).is_ok());
+        assert!(heartbeats.check(&[1, 2], at(2)).is_ok(), "a short pause is no stall");
+        let verdict = heartbeats.check(&[1, 3], at(4));
+        assert!(verdict.unwrap_err().ends_with("got none of [0]"));
+        assert!(heartbeats.check(&[2, 4], at(100)).is_ok(), "seldom asked is no stall");
+    }
+
+    #[test]
+    fn an_address_in_use_is_named() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        assert!(bind(address).unwrap_err().to_string().contains(&address.to_string()));
+    }
+}
