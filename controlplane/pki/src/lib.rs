@@ -16,6 +16,8 @@
 mod authority;
 mod profile;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::time::Duration;
