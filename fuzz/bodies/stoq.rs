@@ -58,6 +58,23 @@ pub fn control(data: &[u8]) {
     assert_eq!(decode(&written, MAX_FRAME_LEN), (frames, None));
 }
 
+/// Takes one datagram; returns whether it was a fragment.
+fn take(reassembler: &mut Reassembler, datagram: &[u8], now: Instant) -> bool {
+    let (header, body) = match context::parse(PacketBuf::from_slice(datagram)) {
+        Ok(Payload::Fragment(header, body)) => (header, body),
+        Ok(Payload::Packet(packet)) => {
+            assert!(datagram.ends_with(packet.as_slice()));
+            return false;
+        }
+        Err(_) => return false,
+    };
+    if let Ok(Some(whole)) = reassembler.push(header, body, now) {
+        assert_eq!(whole.len(), usize::from(header.total));
+        assert!((1..=MAX_TOTAL_LEN).contains(&whole.len()));
+    }
+    true
+}
+
 /// Datagrams and the fragments among them: a length byte, then that many bytes, and so on. The
 /// length 255 is a pause of a quarter of the timeout.
 pub fn datagrams(data: &[u8]) {
@@ -72,17 +89,7 @@ pub fn datagrams(data: &[u8]) {
         }
         let (datagram, after) = rest.split_at(rest.len().min(usize::from(len)));
         rest = after;
-        match context::parse(PacketBuf::from_slice(datagram)) {
-            Ok(Payload::Packet(packet)) => assert!(datagram.ends_with(packet.as_slice())),
-            Ok(Payload::Fragment(header, body)) => {
-                started += 1;
-                if let Ok(Some(whole)) = reassembler.push(header, body, now) {
-                    assert_eq!(whole.len(), usize::from(header.total));
-                    assert!((1..=MAX_TOTAL_LEN).contains(&whole.len()));
-                }
-            }
-            Err(_) => {}
-        }
+        started += u64::from(take(&mut reassembler, datagram, now));
         given_up += reassembler.take_given_up();
         assert!(reassembler.poll_timeout().is_none_or(|due| due <= now + REASSEMBLY_TIMEOUT));
     }

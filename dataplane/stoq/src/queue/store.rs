@@ -1,5 +1,6 @@
 //! The packets of a queue, as lists within one slab: taking and giving back a place is O(1), and
-//! the slab never shrinks, so that nothing is allocated once the queue has been at its longest.
+//! the slab never shrinks, so that nothing is allocated once the queue has been at its longest. Called
+//! by the queue alone.
 
 /// "No place": the end of a list.
 pub(super) const NIL: u16 = u16::MAX;
