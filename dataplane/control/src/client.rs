@@ -57,7 +57,11 @@ impl Client {
     /// answer.
     pub fn call(&mut self, request: Request) -> Result<Response, ClientError> {
         let line = encode(&Call::new(request))?;
-        self.stream.get_mut().write_all(&line)?;
+        match self.stream.get_mut().write_all(&line) {
+            // A daemon that lets this user do nothing says so and closes, before it reads anything.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            other => other?,
+        }
         let mut reply = Vec::new();
         let limit = MAX_REPLY_BYTES as u64 + 1;
         self.stream.by_ref().take(limit).read_until(b'\n', &mut reply)?;
@@ -126,6 +130,19 @@ mod tests {
         let server = answering(&path, encode(&Reply::new(Response::Error(refusal))).unwrap());
         assert_eq!(call_once(&path).unwrap_err().to_string(), "uid 7 may not");
         server.join().unwrap();
+    }
+
+    #[test]
+    fn a_refusal_that_came_before_the_request_is_read() {
+        let path = socket("early");
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut client = Client::connect(&path, Duration::from_secs(10)).unwrap();
+        let refusal = Refusal::new(ErrorCode::Busy, "too many");
+        let reply = encode(&Reply::new(Response::Error(refusal))).unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(&reply).unwrap();
+        drop(stream);
+        assert_eq!(client.call(Request::Status {}).unwrap_err().to_string(), "too many");
     }
 
     #[test]

@@ -285,6 +285,34 @@ fn family(
     Ok(())
 }
 
+/// The text of `docs/metrics.md`.
+#[must_use]
+pub fn reference() -> String {
+    let mut text = "# Metrics
+
+<!-- Made from dataplane/stoqd/src/metrics.rs and dataplane/telemetry/src/lib.rs; a test compares. -->
+
+stoqd serves them on `/metrics` of `[metrics] listen` in the OpenMetrics text format. Counters are
+since its start. `/health` answers 200 while every worker turns its loop, `/ready` once all workers
+run and the tunnel is configured; otherwise both answer 503 with the reason.
+
+| metric | type | label | |
+|---|---|---|---|
+| `stoq_drops_total` | counter | `reason` | Dropped packets, by the reasons below |
+"
+    .to_owned();
+    let row = |name: &str, help: &str, rises: bool, label: &str| {
+        let (end, kind) = if rises { ("_total", "counter") } else { ("", "gauge") };
+        format!("| `stoq_{name}{end}` | {kind} | `{label}` | {help} |\n")
+    };
+    text.extend(OF_LINKS.iter().map(|(name, help, rises, _)| row(name, help, *rises, "peer")));
+    text.extend(OF_WORKERS.iter().map(|(name, help, rises, _)| row(name, help, *rises, "worker")));
+    text.push_str("\n## Reasons of drops\n\n| reason | |\n|---|---|\n");
+    let reason = |r: &DropReason| format!("| `{}` | {} |\n", r.label(), r.help());
+    text.extend(DropReason::ALL.iter().map(reason));
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -362,6 +390,16 @@ mod tests {
         assert!(get_page(address, "/other").starts_with("HTTP/1.1 404"));
         drop(stop);
         server.join().unwrap();
+    }
+
+    #[test]
+    fn the_reference_document_is_made_from_the_tables() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
+        if std::env::var_os("STOQ_WRITE_DOCS").is_some() {
+            std::fs::write(path, reference()).unwrap();
+        }
+        let written = std::fs::read_to_string(path).unwrap();
+        assert!(written == reference(), "run with STOQ_WRITE_DOCS=1 and commit the document");
     }
 
     #[test]

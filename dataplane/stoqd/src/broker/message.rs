@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Request {
-    /// Read the configuration file again.
+    /// Read the configuration file again; it comes back open.
     Reload,
     /// Make the configured device.
     CreateTunnel {

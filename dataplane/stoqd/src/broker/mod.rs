@@ -28,7 +28,7 @@ use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use nix::unistd::Pid;
@@ -89,6 +89,8 @@ pub struct OpenSocket {
 pub struct Broker {
     state: Mutex<State>,
     pid: Pid,
+    /// The configuration file.
+    path: PathBuf,
 }
 
 #[derive(Debug)]
@@ -113,9 +115,10 @@ impl Broker {
 
     /// Forks a broker with this policy.
     fn fork(policy: Policy) -> Result<Self, BrokerError> {
+        let path = policy.path().to_owned();
         let (channel, pid) =
             sys::fork_with(|channel| server::serve(channel, policy)).map_err(BrokerError::Start)?;
-        Ok(Self { state: Mutex::new(State { channel, routes: HashMap::new() }), pid })
+        Ok(Self { state: Mutex::new(State { channel, routes: HashMap::new() }), pid, path })
     }
 
     /// The broker's process.
@@ -124,13 +127,15 @@ impl Broker {
         self.pid
     }
 
-    /// Lets the broker read the configuration file again: the prefixes that may become routes and
-    /// the identity's files are as in the file from now on.
+    /// Lets the broker read the configuration file again, and reads it through its descriptor: the
+    /// prefixes that may become routes and the identity's files are as in the file from now on.
     ///
     /// # Errors
     /// When the file is refused; then nothing has changed.
-    pub fn reload(&self) -> Result<(), BrokerError> {
-        self.call(&Request::Reload).map(drop)
+    pub fn reload(&self) -> Result<Config, BrokerError> {
+        let file = self.call(&Request::Reload)?.1.pop().ok_or(BrokerError::Answer("reload"))?;
+        let config = Config::load_open(&self.path, File::from(file));
+        config.map_err(|error| BrokerError::Refused(error.to_string()))
     }
 
     /// Makes the configured device with so many queues, its addresses and its super-packet limit.

@@ -67,6 +67,11 @@ impl Policy {
         Ok(())
     }
 
+    /// The configuration file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The tunnel, if it may be touched.
     pub(super) fn tunnel(&self) -> Result<&TunnelPolicy, String> {
         let missing =

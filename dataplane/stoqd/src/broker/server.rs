@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
-use caps::Capability;
+use caps::{CapSet, Capability};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
@@ -15,7 +16,7 @@ use stoq_port::PortError;
 use stoq_port::socket::{self, SocketSpec};
 use stoq_tunnel::device;
 
-use super::message::{ConfiguredFile, Reply, Request, UdpSocket};
+use super::message::{Reply, Request, UdpSocket};
 use super::policy::Policy;
 use super::privilege;
 use super::routing;
@@ -103,13 +104,13 @@ impl Server {
     fn answer(&mut self, request: Request) -> (Reply, Vec<OwnedFd>) {
         let done = |result: Result<(), String>| result.map(|()| (Reply::Done, Vec::new()));
         let answer = match request {
-            Request::Reload => done(self.policy.reload().map_err(text)),
+            Request::Reload => self.reload(),
             Request::CreateTunnel { queues } => self.create_tunnel(queues),
             Request::SetMtu { mtu } => done(self.set_mtu(mtu)),
             Request::AddRoute { prefix, beside } => done(self.add_route(&prefix, beside)),
             Request::RemoveRoute { prefix } => done(self.remove_route(&prefix)),
             Request::OpenSocket { which } => self.open_socket(which),
-            Request::OpenFile { which } => self.open_file(which),
+            Request::OpenFile { which } => opened(self.policy.file(which)),
         };
         answer.unwrap_or_else(|reason| (refused(reason), Vec::new()))
     }
@@ -126,10 +127,15 @@ impl Server {
         self.device.ok_or_else(none)
     }
 
+    fn reload(&mut self) -> Answer {
+        self.policy.reload().map_err(text)?;
+        opened(self.policy.path())
+    }
+
     fn create_tunnel(&mut self, queues: u16) -> Answer {
         let tunnel = self.policy.tunnel()?.clone();
-        let created =
-            device::create(&tunnel.device, usize::from(queues), tunnel.offloads).map_err(text)?;
+        let created = device::create(&tunnel.device, usize::from(queues), tunnel.offloads)
+            .map_err(lacking)?;
         let netlink = self.netlink()?;
         let index = netlink.index_of(&tunnel.device).map_err(text)?;
         let gso_max_size = Some(device::GSO_MAX_SIZE);
@@ -209,14 +215,6 @@ impl Server {
         Ok((Reply::Socket { local: opened.local, warnings }, vec![opened.fd]))
     }
 
-    fn open_file(&mut self, which: ConfiguredFile) -> Answer {
-        let path = self.policy.file(which);
-        let file = File::open(path).map_err(|error| {
-            format!("expected to read {}, got: {error}; look at path and mode", path.display())
-        })?;
-        Ok((Reply::File, vec![OwnedFd::from(file)]))
-    }
-
     /// Rules that a killed run left behind would still be asked for every packet.
     fn remove_stale(&mut self) {
         if self.policy.tunnel.is_some()
@@ -233,6 +231,21 @@ impl Server {
             let _ = self.remove_route(&prefix);
         }
     }
+}
+
+/// A file of the configuration, for reading.
+fn opened(path: &Path) -> Answer {
+    let file = File::open(path).map_err(|error| {
+        format!("expected to read {}, got: {error}; look at path and mode", path.display())
+    })?;
+    Ok((Reply::File, vec![OwnedFd::from(file)]))
+}
+
+/// The error, and whether the capability for it lacks.
+fn lacking(error: impl Display) -> String {
+    let has = caps::has_cap(None, CapSet::Effective, Capability::CAP_NET_ADMIN);
+    let why = if matches!(has, Ok(true)) { "" } else { "; stoqd lacks CAP_NET_ADMIN" };
+    format!("{error}{why}")
 }
 
 fn text(error: impl Display) -> String {

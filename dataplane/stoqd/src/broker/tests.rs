@@ -219,7 +219,7 @@ fn a_reload_takes_over_the_prefixes_of_the_file() {
         files.write("not a configuration");
         assert!(refusal(broker.reload()).contains("stoqd.toml:1:"));
         files.write(&FILE.replace("fd02::/48", "fd05::/48"));
-        broker.reload().unwrap();
+        assert_eq!(broker.reload().unwrap().peers[0].allowed_ips[2], new);
         assert_eq!(broker.set_routes(&[new], &[]).len(), 0);
         drop(tunnel);
     });
@@ -293,4 +293,24 @@ fn stoqd_holds_no_capability_and_the_broker_few() {
     );
     assert!(opened, "the broker serves on");
     assert!(!raised && !device, "nothing can be taken back");
+}
+
+/// What a user without any privilege gets: sockets with warnings, and errors that name what lacks.
+#[test]
+fn without_privilege_sockets_still_open_and_errors_name_the_capability() {
+    let files = Files::new("unprivileged");
+    let ask = || {
+        let broker = files.broker();
+        let socket = broker.open_socket(UdpSocket::Dial).unwrap();
+        let tunnel = refusal(broker.create_tunnel(1));
+        format!("{}\n{tunnel}", socket.warnings[0])
+    };
+    let told = if nix::unistd::geteuid().is_root() {
+        crate::testing::as_user(4001, ask).unwrap()
+    } else {
+        ask()
+    };
+    let parts: Vec<&str> = told.lines().collect();
+    assert_eq!(parts.len(), 2, "{told}");
+    assert!(parts.iter().all(|part| part.contains("CAP_NET_ADMIN")), "{told}");
 }

@@ -51,7 +51,7 @@ keys! {
     "transport.interface" restart "none" "an interface name"
         "The WAN interface. `xdp` needs it."
     "transport.workers" restart "\"auto\"" "1 to 64, or `auto`"
-        "Number of worker threads. `auto` is one for each of `cores`, or one for every two cores of the host."
+        "Number of worker threads. `auto` is one for each of `cores`, or without them one less than the host has."
     "transport.cores" restart "none" "a list of core numbers"
         "The cores that workers are pinned to, one each. Without it stoqd chooses."
     "transport.gso" restart "true" "true or false"

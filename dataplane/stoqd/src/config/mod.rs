@@ -15,7 +15,8 @@ mod keys;
 mod locate;
 mod sections;
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -70,7 +71,17 @@ impl Config {
     /// # Errors
     /// Every problem found, with file and line.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = read_bounded(path).map_err(|problem| ConfigError::whole(path, problem))?;
+        let file = File::open(path).map_err(|error| ConfigError::whole(path, unreadable(error)))?;
+        Self::load_open(path, file)
+    }
+
+    /// Reads and checks a file that is open already: the broker opens it for a daemon whose user
+    /// may not. `path` is only named in errors.
+    ///
+    /// # Errors
+    /// Every problem found, with file and line.
+    pub fn load_open(path: &Path, file: File) -> Result<Self, ConfigError> {
+        let text = read_bounded(path, file).map_err(|problem| ConfigError::whole(path, problem))?;
         Self::parse(path, &text)
     }
 
@@ -108,10 +119,11 @@ impl Config {
     }
 }
 
-fn read_bounded(path: &Path) -> Result<String, String> {
-    let unreadable =
-        |e: std::io::Error| format!("expected a readable file, got: {e}; look at path and mode");
-    let file = std::fs::File::open(path).map_err(unreadable)?;
+fn unreadable(error: io::Error) -> String {
+    format!("expected a readable file, got: {error}; look at path and mode")
+}
+
+fn read_bounded(path: &Path, file: File) -> Result<String, String> {
     let meta = file.metadata().map_err(unreadable)?;
     if nix::unistd::geteuid().is_root() && (meta.mode() & 0o022 != 0 || meta.uid() != 0) {
         let (uid, mode) = (meta.uid(), meta.mode() & 0o777);

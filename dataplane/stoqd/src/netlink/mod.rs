@@ -51,7 +51,10 @@ pub struct NetlinkError {
 impl NetlinkError {
     fn new(task: String, source: io::Error) -> Self {
         let advice = match source.raw_os_error() {
-            Some(libc_error::EPERM | libc_error::EACCES) => "give stoqd CAP_NET_ADMIN",
+            Some(libc_error::EPERM) => "give stoqd CAP_NET_ADMIN",
+            Some(libc_error::EACCES) => {
+                "look whether disable_ipv6 is set, or give it CAP_NET_ADMIN"
+            }
             Some(libc_error::EEXIST) => "remove what is there, or choose another",
             Some(libc_error::ENODEV) => "look whether the interface is still there",
             Some(libc_error::EOPNOTSUPP | libc_error::EINVAL) => "use a newer kernel",
