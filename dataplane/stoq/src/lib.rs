@@ -26,6 +26,7 @@ mod endpoint;
 pub mod fragment;
 mod link;
 pub mod queue;
+pub mod random;
 pub mod settings;
 pub mod tls;
 mod varint;

@@ -37,6 +37,17 @@ pub const OUTER_HEADERS_V6: u16 = 48;
 /// Difference between an IPv6 and an IPv4 header without options, in bytes.
 pub const V4_GAIN: u16 = 20;
 
+/// What QUIC and STOQ put around an inner packet, in bytes: short header (RFC 9000 §17.3.1) with its
+/// connection ID and the longest packet number, DATAGRAM frame with a length (RFC 9221 §4), context,
+/// and the tag of the AEAD (RFC 9001 §5.3).
+pub const INNER_OVERHEAD: u16 = 1 + 12 + 4 + 3 + 1 + 16;
+
+/// Largest inner packet that passes whole where the outer path carries `udp_payload` bytes.
+#[must_use]
+pub const fn inner_mtu(udp_payload: u16) -> u16 {
+    udp_payload.saturating_sub(INNER_OVERHEAD)
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {

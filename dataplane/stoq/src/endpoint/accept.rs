@@ -9,6 +9,7 @@ use crate::Path;
 use crate::cid::{CID_LEN, Cid, CidInfo};
 use crate::conn::{Conn, Origin, Stage};
 use crate::link::Key;
+use crate::random;
 use crate::settings::V4_GAIN;
 
 /// Least UDP payload with a client's Initial packet (RFC 9000 §14.1).
@@ -69,13 +70,10 @@ impl Endpoint {
     /// A stateless reset (RFC 9000 §10.3): random bytes that end with the token of the ID.
     fn send_reset(&mut self, cid: &Cid, path: Path) {
         let Some(token) = self.local.cid_keys.reset_token(cid) else { return };
-        let mut packet = vec![0; RESET_LEN];
-        if boring::rand::rand_bytes(&mut packet).is_err() {
-            return;
-        }
+        let Ok(mut packet) = random::bytes::<RESET_LEN>() else { return };
         packet[0] = packet[0] & 0x3f | 0x40;
         packet[RESET_LEN - token.len()..].copy_from_slice(&token);
-        self.reply(packet, path);
+        self.reply(packet.to_vec(), path);
     }
 
     fn reply(&mut self, packet: Vec<u8>, path: Path) {
@@ -157,8 +155,8 @@ impl Endpoint {
         if handshakes < self.settings.retry_above {
             return Ok(Validation::Accept { odcid: None });
         }
-        let mut scid = [0; CID_LEN];
-        boring::rand::rand_bytes(&mut scid).map_err(|_| DropReason::HandshakeFailed)?;
+        let mut scid: [u8; CID_LEN] =
+            random::bytes().map_err(|_| DropReason::HandshakeFailed)?;
         // The client repeats this ID: it must lead to this worker again.
         scid[1] = header.dcid[1];
         let token = self.tokens.issue(path.remote, &header.dcid, now);
@@ -214,9 +212,7 @@ impl Endpoint {
     /// A connection ID that is in no table yet.
     pub(super) fn new_cid(&self) -> Option<Cid> {
         for _ in 0..DRAWS_MAX {
-            let mut nonce = [0; 4];
-            boring::rand::rand_bytes(&mut nonce).ok()?;
-            let nonce = u32::from_be_bytes(nonce);
+            let nonce = u32::from_be_bytes(random::bytes().ok()?);
             let cid = self.local.cid_keys.issue(self.local.worker, self.local.generation, nonce);
             if !self.by_cid.contains_key(cid.as_bytes()) {
                 return Some(cid);

@@ -34,6 +34,7 @@ use crate::context::{self, Payload};
 use crate::control::BootId;
 use crate::fragment::Reassembler;
 use crate::link::Key;
+use crate::random;
 use crate::settings::Settings;
 use crate::tls::{self, Credentials, Refusal, TlsError};
 use crate::{Path, PeerId};
@@ -152,8 +153,7 @@ impl Endpoint {
     ) -> Result<Self, TlsError> {
         let refusal = Refusal::default();
         let quic = tls::configure(&credentials, &settings, &refusal)?;
-        let mut retry_key = [0; 32];
-        boring::rand::rand_bytes(&mut retry_key)?;
+        let retry_key = random::bytes()?;
         Ok(Self {
             handshake_packets_left: settings.handshake_packets_per_burst,
             local,

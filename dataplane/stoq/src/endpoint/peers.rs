@@ -13,6 +13,7 @@ use crate::cid;
 use crate::conn::{Code, Conn, Origin, Progress, Stage};
 use crate::control::{Frame, Goaway, GoawayReason, Hello, Purpose};
 use crate::link::{Admission, Key, Member};
+use crate::random;
 use crate::tls::{self, Credentials, TlsError};
 use crate::{Path, PeerId, Via};
 
@@ -114,10 +115,8 @@ impl Endpoint {
 
     pub(super) fn dial(&mut self, peer: PeerId, slot: u8, remote: SocketAddr, now: Instant) {
         let Some(cid) = self.new_cid() else { return };
-        let mut random = [0; cid::CID_LEN];
-        if boring::rand::rand_bytes(&mut random).is_err()
-            || self.conns.len() >= self.settings.connections_max
-        {
+        let Ok(random) = random::bytes::<{ cid::CID_LEN }>() else { return };
+        if self.conns.len() >= self.settings.connections_max {
             self.local.drops.count(DropReason::ConnectionLimit);
             return;
         }
