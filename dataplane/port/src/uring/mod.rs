@@ -117,6 +117,7 @@ impl Port for UringPort {
     fn receive(&mut self, handler: &mut dyn FnMut(&mut [u8], &RxMeta)) -> io::Result<usize> {
         let mut messages = 0;
         let mut datagrams = 0;
+        let mut asked = false;
         loop {
             self.reap();
             let before = messages;
@@ -135,10 +136,13 @@ impl Port for UringPort {
                 });
             }
             self.intake.arm(&mut self.ring)?;
-            if messages >= MESSAGES_MAX || (messages == before && self.ring.is_quiet()) {
+            // The ring's word that work was put off may be stale, so asking must bring something.
+            let in_vain = asked && messages == before;
+            if messages >= MESSAGES_MAX || in_vain || self.ring.is_quiet() {
                 return Ok(datagrams);
             }
             self.ring.submit()?;
+            asked = true;
         }
     }
 
@@ -183,7 +187,7 @@ impl Port for UringPort {
 
 impl Drop for UringPort {
     fn drop(&mut self) {
-        if !self.ring.cancel() {
+        if !self.ring.close() {
             self.intake.leak();
         }
     }

@@ -115,7 +115,8 @@ impl Ring {
         forgive(self.io.submitter().submit_with_args(count, &args))
     }
 
-    /// Whether there is nothing to hand over and nothing put off.
+    /// Whether there is nothing to hand over and nothing put off. When not, there may still be
+    /// nothing: the kernel raises its flag after it has queued the work, which may be done by then.
     pub(crate) fn is_quiet(&mut self) -> bool {
         let queue = self.io.submission();
         queue.is_empty() && !queue.taskrun() && !queue.cq_overflow()
@@ -149,15 +150,22 @@ impl Ring {
         unsafe { self.io.submitter().register_buf_ring_with_flags(address, entries, group, 0) }
     }
 
-    /// Cancels all that is in flight; whether the kernel is known to be done with its memory.
-    pub(crate) fn cancel(&mut self) -> bool {
+    /// Cancels all that is in flight and lets the sockets go at once: the kernel frees a closed
+    /// ring some time later, and until then its sockets would keep their addresses. Whether the
+    /// kernel is known to be done with the memory of the operations.
+    pub(crate) fn close(&mut self) -> bool {
         // Entries that were never handed over would not be cancelled.
         let _ = self.submit();
         let timeout = Some(Timespec::from(CANCEL));
-        match self.io.submitter().register_sync_cancel(timeout, CancelBuilder::any()) {
-            Ok(()) => true,
-            Err(error) => error.raw_os_error() == Some(libc::ENOENT),
-        }
+        let cancelled =
+            match self.io.submitter().register_sync_cancel(timeout, CancelBuilder::any()) {
+                Ok(()) => true,
+                Err(error) => error.raw_os_error() == Some(libc::ENOENT),
+            };
+        // Completions of what was cancelled still hold their files until the kernel ran them.
+        let _ = self.submit();
+        let _ = self.io.submitter().unregister_files();
+        cancelled
     }
 }
 

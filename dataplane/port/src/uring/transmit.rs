@@ -115,15 +115,20 @@ impl RingTransmit {
 
     /// Takes completions; `true` when the chain is done.
     fn reap(&mut self) -> io::Result<bool> {
+        let mut asked = false;
         loop {
+            let before = self.in_flight;
             while let Some(done) = self.ring.next() {
                 self.pieces[done.user_data as usize % SEND_BATCH].1 = done.result;
                 self.in_flight -= 1;
             }
-            if self.in_flight == 0 || self.ring.is_quiet() {
+            // The ring's word that work was put off may be stale, so asking must bring something.
+            let in_vain = asked && self.in_flight == before;
+            if self.in_flight == 0 || in_vain || self.ring.is_quiet() {
                 return Ok(self.in_flight == 0);
             }
             self.ring.submit()?;
+            asked = true;
         }
     }
 
@@ -186,7 +191,7 @@ impl Transmit for RingTransmit {
 
 impl Drop for RingTransmit {
     fn drop(&mut self) {
-        if self.in_flight > 0 && !self.ring.cancel() {
+        if !self.ring.close() && self.in_flight > 0 {
             // The kernel may still read them: rather lose the memory.
             std::mem::forget(self.buffer.take());
             std::mem::forget(std::mem::take(&mut self.messages));

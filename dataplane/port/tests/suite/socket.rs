@@ -94,3 +94,18 @@ fn a_packet_too_short_to_name_a_worker_goes_to_the_first() {
         assert_eq!(first.recv(&mut [0; 64]).unwrap(), packet.len());
     }
 }
+
+#[test]
+fn a_closed_port_gives_its_address_back_at_once() {
+    for (name, kind, options) in crate::modes() {
+        let mut bind = "[::1]:0".parse().unwrap();
+        for _ in 0..5 {
+            let opened = socket::open(&SocketSpec::new(bind)).expect(&name);
+            bind = opened.local;
+            let sockets = vec![(Socket::Listen(0), opened.fd)];
+            let mut port = stoq_port::open(kind, sockets, &options, Default::default()).unwrap();
+            plain("[::1]:0").send_to(b"to one that ends", bind).unwrap();
+            port.wait(Some(PATIENCE)).unwrap();
+        }
+    }
+}
