@@ -298,6 +298,13 @@ mod tests {
         let one = Sample { extension: extension(protocol::TCP), ..Sample::tcp(true, b"x") };
         let view = parse(&one.build()).unwrap();
         assert_eq!((view.protocol, view.transport), (protocol::TCP, 48));
+        // An authentication header counts in words of 4 bytes, less 2 (RFC 4302 §2.2).
+        let extension_of_12 = [[6, 1, 0, 0].as_slice(), &[0; 8]].concat();
+        let mut authentic =
+            Sample { extension: extension_of_12, ..Sample::tcp(true, b"x") }.build();
+        authentic[6] = protocol::AUTHENTICATION;
+        let view = parse(&authentic).unwrap();
+        assert_eq!((view.transport, view.ports), (52, Some((40_000, 5_201))));
         let mut chain: Vec<u8> = (0..EXTENSIONS_MAX).flat_map(|_| extension(60)).collect();
         chain.extend(extension(protocol::TCP));
         let long = Sample { extension: chain, ..Sample::tcp(true, b"x") };

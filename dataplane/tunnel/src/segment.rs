@@ -10,7 +10,7 @@ use stoq_buffer::PacketBuf;
 
 use crate::checksum::Sum;
 use crate::packet::{self, Fragment, View};
-use crate::vnet::{Gso, Super, VnetHeader};
+use crate::vnet::{Gso, Partial, Super, VnetHeader};
 
 /// Most pieces of one super-packet: 65,535 bytes in the smallest pieces that Linux makes, which
 /// have 8 bytes of payload (`tcp_min_snd_mss` is 48, of which options can take 40).
@@ -76,10 +76,8 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// When header and packet do not agree.
     pub fn new(header: VnetHeader, packet: &'a [u8], view: &'a View) -> Result<Self, SegmentError> {
-        // A checksum may belong to a packet inside this one, but not to the IP header.
-        if let Some(partial) = header.partial.filter(|p| usize::from(p.start) < view.transport) {
-            let expected = view.transport;
-            return Err(SegmentError::Checksum { expected, got: partial.start.into() });
+        if let Some(partial) = header.partial {
+            check_partial(partial, view)?;
         }
         let cut = match header.gso {
             None => None,
@@ -172,6 +170,21 @@ fn check(
         Some(got) if got != expected => Err(SegmentError::Checksum { expected, got }),
         _ => Ok(headers),
     }
+}
+
+/// The checksum to complete is that of the transport header, or of a packet inside the payload
+/// (UDP carries VXLAN and the like), and never in what stands before.
+fn check_partial(partial: Partial, view: &View) -> Result<(), SegmentError> {
+    let (at, start, got) = (view.transport, usize::from(partial.start), partial.field());
+    let (fits, expected) = match view.protocol {
+        packet::protocol::TCP => (start == at && got == at + TCP_CHECKSUM, at + TCP_CHECKSUM),
+        packet::protocol::UDP => {
+            let own = start == at && got == at + UDP_CHECKSUM;
+            (own || start >= at + UDP_HEADER, at + UDP_CHECKSUM)
+        }
+        _ => (start >= at, at),
+    };
+    if fits { Ok(()) } else { Err(SegmentError::Checksum { expected, got }) }
 }
 
 /// Length of the TCP header at `transport`, or `None` when it is none.

@@ -107,6 +107,38 @@ fn what_does_not_continue_its_flow_is_not_merged() {
     }
 }
 
+/// Changes of single bytes in the second packet of a train, whose checksums are made right again.
+#[test]
+fn every_byte_of_the_headers_counts() {
+    // IPv6: flow label, hop limit. TCP behind it: acknowledgement, window, urgent pointer, options.
+    let tcp6 = [2, 3, 7, 48, 51, 54, 55, 58, 59, 64, 71];
+    // IPv4: fragment bits, TTL. TCP behind it, as above.
+    let tcp4 = [6, 8, 28, 31, 34, 35, 38, 39, 44, 51];
+    for (ipv6, places) in [(true, tcp6.as_slice()), (false, &tcp4)] {
+        for &place in places {
+            let mut packets = train(&Sample::tcp(ipv6, &bytes(200)), 100);
+            packets[1][place] ^= 0x80;
+            sum_again(&mut packets[1], place);
+            assert_eq!(coalesce(&packets).len(), 2, "IPv6 {ipv6}, byte {place}");
+        }
+    }
+}
+
+/// Makes the checksum right that covers the byte at `place`, of which the top bit was changed.
+fn sum_again(packet: &mut [u8], place: usize) {
+    let transport = if packet[0] == 0x60 { 40 } else { 20 };
+    let field = if place >= transport { transport + 16 } else { 10 };
+    if place < transport && transport == 40 {
+        return;
+    }
+    let word = |at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
+    let new = word(place & !1);
+    let old = new ^ if place.is_multiple_of(2) { 0x8000 } else { 0x80 };
+    let sum = crate::checksum::update(word(field), old, new).to_be_bytes();
+    packet[field..field + 2].copy_from_slice(&sum);
+    assert!(sums_are_right(packet));
+}
+
 #[test]
 fn a_fragmentable_packet_is_merged_only_with_the_next_identification() {
     let first = Sample { dont_fragment: false, ..Sample::udp(false, &bytes(100)) };

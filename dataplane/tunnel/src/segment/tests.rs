@@ -1,7 +1,6 @@
 use super::*;
 use crate::packet::{parse, protocol};
 use crate::sample::{ACK, CWR, FIN, PSH, Sample, bytes, sums_are_right};
-use crate::vnet::Partial;
 
 fn cut(header: VnetHeader, packet: &[u8]) -> Result<Vec<Vec<u8>>, SegmentError> {
     let view = parse(packet).unwrap();
@@ -71,6 +70,21 @@ fn a_complete_packet_is_left_alone() {
     assert_eq!(pieces, [packet]);
 }
 
+#[test]
+fn a_partial_checksum_of_a_packet_inside_is_completed() {
+    let inside = Sample::tcp(false, &bytes(50));
+    let (header, unfinished) = inside.build_partial(None);
+    let outside = Sample::udp(true, &[[0; 8].as_slice(), &unfinished].concat());
+    let start = 40 + 8 + 8 + header.partial.unwrap().start;
+    let partial = |start, offset| Some(Partial { start, offset });
+    let header = VnetHeader { partial: partial(start, 16), gso: None };
+    let pieces = cut(header, &outside.build()).unwrap();
+    assert_eq!(pieces[0][56..], inside.build());
+    let wrong = SegmentError::Checksum { expected: 46, got: 47 };
+    let header = VnetHeader { partial: partial(47, 0), gso: None };
+    assert_eq!(cut(header, &outside.build()), Err(wrong));
+}
+
 /// The payload that makes the checksum of a UDP packet zero.
 fn payload_of_zero() -> Vec<u8> {
     let packet = Sample::udp(false, &[0, 0]).build();
@@ -100,9 +114,12 @@ fn a_header_that_does_not_fit_the_packet_is_refused() {
     let partial = Some(Partial { start: 20, offset: 6 });
     let wrong = SegmentError::Checksum { expected: 36, got: 26 };
     assert_eq!(cut(VnetHeader { partial, ..header }, &packet), Err(wrong));
-    let partial = Some(Partial { start: 0, offset: 16 });
-    let wrong = SegmentError::Checksum { expected: 20, got: 0 };
-    assert_eq!(cut(VnetHeader { partial, gso: None }, &packet), Err(wrong));
+    for (start, offset) in [(0, 36), (20, 0), (21, 15), (40, 16)] {
+        let header = VnetHeader { partial: Some(Partial { start, offset }), gso: None };
+        let got = usize::from(start + offset);
+        let wrong = SegmentError::Checksum { expected: 36, got };
+        assert_eq!(cut(header, &packet), Err(wrong));
+    }
     let fragment = Sample { fragment: 0x2000, ..Sample::tcp(false, &bytes(100)) };
     let (header, packet) = fragment.build_partial(Some(50));
     assert_eq!(cut(header, &packet), Err(SegmentError::Kind { expected: Gso::Tcp4 }));
