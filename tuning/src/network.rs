@@ -9,16 +9,21 @@ const MTU_COMFORTABLE: u32 = 1400;
 /// The least that carries QUIC over IPv6: 1200 + 48.
 const MTU_LEAST: u32 = 1248;
 
+/// A forwarding host ignores router advertisements unless told otherwise (networking/ip-sysctl,
+/// accept_ra), and so loses the address that it got from one.
+const V6_GATEWAY: &str = "1, on a gateway; first set accept_ra = 2 on an interface whose address \
+                          comes from router advertisements";
+
 pub(crate) const FORWARDING_V4: Stage = Stage {
     name: "forwarding-v4",
     why: "without it only this host uses the tunnel, not the networks behind it",
-    look: |host, _| forwarding(host, "net.ipv4.ip_forward"),
+    look: |host, _| forwarding(host, "net.ipv4.ip_forward", "1, on a gateway"),
 };
 
 pub(crate) const FORWARDING_V6: Stage = Stage {
     name: "forwarding-v6",
     why: "without it only this host uses the tunnel, not the networks behind it",
-    look: |host, _| forwarding(host, "net.ipv6.conf.all.forwarding"),
+    look: |host, _| forwarding(host, "net.ipv6.conf.all.forwarding", V6_GATEWAY),
 };
 
 pub(crate) const INTERFACE: Stage = Stage {
@@ -96,14 +101,9 @@ pub(crate) const REVERSE_PATH: Stage = Stage {
     },
 };
 
-fn forwarding(host: &Host, key: &str) -> Look {
+fn forwarding(host: &Host, key: &str, should: &str) -> Look {
     match host.sysctl(key).as_deref() {
-        Some("0") => Look::bad(
-            Verdict::Advice,
-            format!("{key} = 0"),
-            "1, on a gateway",
-            set_sysctl(key, "1"),
-        ),
+        Some("0") => Look::bad(Verdict::Advice, format!("{key} = 0"), should, set_sysctl(key, "1")),
         Some(value) => Look::Good(format!("{key} = {value}")),
         None => Look::bad(
             Verdict::Advice,

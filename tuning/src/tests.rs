@@ -20,7 +20,7 @@ const FAULTLESS: &[(&str, &str)] = &[
     ("proc/sys/net/ipv4/conf/all/rp_filter", "0\n"),
     ("proc/sys/net/ipv4/conf/wan/rp_filter", "2\n"),
     ("proc/sys/net/core/rmem_max", "8388608\n"),
-    ("proc/sys/net/core/wmem_max", "8388608\n"),
+    ("proc/sys/net/core/wmem_max", "212992\n"),
     ("proc/net/udp", "  sl  local_address rem_address   st\n"),
     ("sys/devices/system/cpu/online", "0-3\n"),
     ("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "schedutil\n"),
@@ -89,7 +89,7 @@ fn each_fault_is_found_by_its_stage_with_a_remedy() {
             advice,
             "rmem_max=8388608",
         ),
-        ("proc/sys/net/core/wmem_max", Some("212992"), "send-buffer", advice, "wmem_max=8388608"),
+        ("proc/sys/net/core/wmem_max", Some("65536"), "send-buffer", advice, "wmem_max=212992"),
         ("proc/net/udp", Some(BOUND), "port", problem, "ss -ulpn"),
         ("sys/devices/system/cpu/online", Some("0"), "cores", advice, "another core"),
         (

@@ -40,6 +40,13 @@ pub enum Command {
     Drain,
     /// Write packets as pcap (for tcpdump and Wireshark) until a limit is reached.
     Capture(Capture),
+    /// Say what is wrong with this host, and the command that mends it. Ends with 2 if anything
+    /// keeps traffic from flowing.
+    Doctor {
+        /// The daemon's configuration.
+        #[arg(long, value_name = "FILE", default_value = "/etc/stoq/stoqd.toml")]
+        config: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -9,7 +9,9 @@
 mod capture;
 mod cli;
 mod daemon;
+mod doctor;
 mod failure;
+mod node;
 mod pki;
 mod table;
 
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
         Command::Status { json } => daemon::status(&socket, json),
         Command::Reload => daemon::reload(&socket),
         Command::Drain => daemon::drain(&socket),
+        Command::Doctor { config } => doctor::run(&socket, &config),
         Command::Capture(arguments) => capture::run(&socket, &arguments),
     };
     match done {

@@ -147,3 +147,23 @@ fn a_capture_without_a_file_goes_to_standard_output() {
     let (output, _) = against(Response::Capture { link_type: 101 }, b"pcap", &["capture"]);
     assert_eq!((output.status.code(), output.stdout), (Some(0), b"pcap".to_vec()));
 }
+
+#[test]
+fn the_doctor_reports_every_part_and_ends_with_2_on_a_problem() {
+    let directory = TempDir::new().unwrap();
+    let socket = directory.path().join("none.sock");
+    let config = directory.path().join("stoqd.toml");
+    fs::write(&config, "[transport]\ninterface = \"nosuch0\"\n").unwrap();
+    let output = stoqctl(&[
+        "--socket",
+        socket.to_str().unwrap(),
+        "doctor",
+        "--config",
+        config.to_str().unwrap(),
+    ]);
+    assert_eq!(output.status.code(), Some(2));
+    let report = text(&output.stdout);
+    for line in ["good     configuration", "PROBLEM  interface", "PROBLEM  daemon", "kernel"] {
+        assert!(report.contains(line), "{line} is missing:\n{report}");
+    }
+}

@@ -1,0 +1,94 @@
+//! `stoqctl doctor`: what is wrong with this host and this node, and what mends it.
+//!
+//! The host's stages come from `stoq-tuning`, what only a node has from [`node`](crate::node).
+//! This module puts them together and shows them.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::time::SystemTime;
+
+use stoq_tuning::{Finding, Host, Plan, Verdict};
+
+use crate::daemon::print;
+use crate::failure::Failure;
+use crate::node;
+
+/// Carries out the command. Problems end it as wrong configuration does.
+pub fn run(socket: &Path, config: &Path) -> Result<(), Failure> {
+    let (configured, mut findings) = node::configuration(config);
+    if let Some(files) = &configured.identity {
+        findings.extend(node::identity(files, SystemTime::now()));
+    }
+    let (daemon_runs, daemon) = node::daemon(configured.socket(socket));
+    let plan = Plan {
+        interface: configured.transport.interface.clone(),
+        listen_ports: configured.listen_ports(),
+        daemon_runs,
+    };
+    findings.extend(stoq_tuning::check(&Host::this(), &plan));
+    findings.extend(daemon);
+    print(&report(&findings))?;
+    if count(&findings, Verdict::Problem) == 0 {
+        return Ok(());
+    }
+    Err(Failure::Usage(
+        "expected nothing that keeps traffic from flowing, got the problems above".to_owned(),
+    ))
+}
+
+/// All findings: one line for what is good, the remedy and its reason for what is not.
+fn report(findings: &[Finding]) -> String {
+    let width = findings.iter().map(|finding| finding.stage.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for finding in findings {
+        let mark = match finding.verdict {
+            Verdict::Good => "good   ",
+            Verdict::Advice => "advice ",
+            Verdict::Problem => "PROBLEM",
+        };
+        let _ = writeln!(text, "{mark}  {:width$}  {}", finding.stage, finding.is);
+        if finding.verdict != Verdict::Good {
+            let indent = " ".repeat("PROBLEM".len() + 2 + width + 2);
+            let _ = writeln!(text, "{indent}should be: {}", finding.should);
+            let _ = writeln!(text, "{indent}because:   {}", finding.why);
+            let _ = writeln!(text, "{indent}to mend:   {}", finding.mend);
+        }
+    }
+    let (problems, advice) = (count(findings, Verdict::Problem), count(findings, Verdict::Advice));
+    let _ = writeln!(text, "\nProblems: {problems}. Advice: {advice}.");
+    text
+}
+
+fn count(findings: &[Finding], verdict: Verdict) -> usize {
+    findings.iter().filter(|finding| finding.verdict == verdict).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_shown_with_reason_and_remedy() {
+        let findings = [
+            Finding::good("kernel", "Linux 6.12"),
+            Finding {
+                stage: "tun",
+                verdict: Verdict::Problem,
+                is: "missing".into(),
+                should: "there".into(),
+                why: "the tunnel needs it",
+                mend: "modprobe tun".into(),
+            },
+        ];
+        let expected = "\
+good     kernel  Linux 6.12
+PROBLEM  tun     missing
+                 should be: there
+                 because:   the tunnel needs it
+                 to mend:   modprobe tun
+
+Problems: 1. Advice: 0.
+";
+        assert_eq!(report(&findings), expected);
+    }
+}

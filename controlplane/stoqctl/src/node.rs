@@ -1,0 +1,307 @@
+//! What `stoqctl doctor` finds out about the node itself: its configuration, its identity, its
+//! daemon and its links.
+//!
+//! The configuration is read leniently here, only for what the checks need: whether it is valid is
+//! for `stoqd --check` to say.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::Deserialize;
+use stoq_control::{DEFAULT_SOCKET, LinkState, Status};
+use stoq_identity::{Identity, Span, VerifyError};
+use stoq_tuning::{Finding, Verdict};
+
+use crate::daemon::fetch_status;
+use crate::table::state;
+
+/// How long before its end a certificate is worth a remark: three weekly rounds of maintenance.
+const RENEWAL: Duration = Duration::from_secs(21 * 24 * 60 * 60);
+
+/// Where stoqd listens when the configuration does not say.
+const DEFAULT_PORT: u16 = 9292;
+
+/// The part of the configuration that the checks look at.
+#[derive(Debug, Default, Deserialize)]
+pub struct Configured {
+    /// The three files.
+    pub identity: Option<Files>,
+    /// Ports and interface.
+    #[serde(default)]
+    pub transport: Transport,
+    #[serde(default)]
+    control: Control,
+}
+
+/// `[identity]`
+#[derive(Debug, Deserialize)]
+pub struct Files {
+    certificate: PathBuf,
+    key: PathBuf,
+    authority: PathBuf,
+}
+
+/// `[transport]`
+#[derive(Debug, Default, Deserialize)]
+pub struct Transport {
+    /// The WAN interface.
+    pub interface: Option<String>,
+    listen: Option<Vec<SocketAddr>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Control {
+    socket: Option<PathBuf>,
+}
+
+impl Configured {
+    /// The socket asked for on the command line, or else that of the configuration.
+    pub fn socket<'a>(&'a self, asked: &'a Path) -> &'a Path {
+        match &self.control.socket {
+            Some(configured) if asked == Path::new(DEFAULT_SOCKET) => configured,
+            _ => asked,
+        }
+    }
+
+    /// The UDP ports that the daemon accepts connections on, each once.
+    pub fn listen_ports(&self) -> Vec<u16> {
+        let listen = self.transport.listen.as_ref();
+        let mut ports = listen
+            .map_or(vec![DEFAULT_PORT], |listen| listen.iter().map(SocketAddr::port).collect());
+        ports.sort_unstable();
+        ports.dedup();
+        ports
+    }
+}
+
+/// Reads the configuration; without one the checks go on with defaults.
+pub fn configuration(path: &Path) -> (Configured, Vec<Finding>) {
+    let shown = path.display();
+    let problem = |is: String, mend: String| {
+        let finding = Finding {
+            stage: "configuration",
+            verdict: Verdict::Problem,
+            is,
+            should: "a readable and valid file".to_owned(),
+            why: "stoqd does not start without it",
+            mend,
+        };
+        (Configured::default(), vec![finding])
+    };
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            let mend = "write it (docs/configuration.md), or name it with --config FILE";
+            return problem(format!("{shown}: {error}"), mend.to_owned());
+        }
+    };
+    match toml::from_str(&text) {
+        Ok(configured) => (configured, vec![Finding::good("configuration", shown.to_string())]),
+        Err(error) => problem(
+            format!("{shown}: {}", error.message()),
+            format!("stoqd --config {shown} --check (shows the line)"),
+        ),
+    }
+}
+
+/// Judges the identity at the time `now`: do the files belong together, would peers accept them,
+/// and for how long. A certificate of the future is the sign of a wrong clock.
+pub fn identity(files: &Files, now: SystemTime) -> Vec<Finding> {
+    let bad = |verdict, is: String, should: &str, mend: &str| Finding {
+        stage: "identity",
+        verdict,
+        is,
+        should: should.to_owned(),
+        why: "peers refuse a node that can not prove its name",
+        mend: mend.to_owned(),
+    };
+    let issue = "stoqctl pki issue DIR NODE --out OUT, on the host that keeps the root";
+    let whole = "three files that belong together";
+    let identity = match Identity::load(&files.certificate, &files.key, &files.authority) {
+        Ok(identity) => identity,
+        Err(error) => return vec![bad(Verdict::Problem, error.to_string(), whole, issue)],
+    };
+    let warnings = identity.warnings().iter().map(ToString::to_string);
+    let mut findings: Vec<Finding> =
+        warnings.map(|text| bad(Verdict::Advice, text, "mode 0600", &chmod(&files.key))).collect();
+    let left = identity.not_after().duration_since(now).unwrap_or_default();
+    findings.push(match identity.check(now) {
+        Err(error @ VerifyError::NotYetValid { .. }) => {
+            let clock = "timedatectl set-ntp true (then look at the clock with `date`)";
+            bad(Verdict::Problem, error.to_string(), "a clock that is right", clock)
+        }
+        Err(error) => bad(Verdict::Problem, error.to_string(), "valid now", issue),
+        Ok(()) if left < RENEWAL => {
+            let is = format!("{} ends in {}", identity.id(), Span(left));
+            let should = format!("more than {} left", Span(RENEWAL));
+            bad(Verdict::Advice, is, &should, &format!("{issue}; then `stoqctl reload`"))
+        }
+        Ok(()) => {
+            let valid = format!("{}, valid for {} more", identity.id(), Span(left));
+            Finding::good("identity", valid)
+        }
+    });
+    findings
+}
+
+fn chmod(key: &Path) -> String {
+    format!("chmod 600 {}", key.display())
+}
+
+/// Asks the daemon: whether it runs, and what it says about itself and its links.
+pub fn daemon(socket: &Path) -> (bool, Vec<Finding>) {
+    match fetch_status(socket) {
+        Ok(status) => (true, links(&status)),
+        Err(failure) => {
+            let finding = Finding {
+                stage: "daemon",
+                verdict: Verdict::Problem,
+                is: failure.to_string(),
+                should: "running".to_owned(),
+                why: "nothing is carried without it",
+                mend: "systemctl enable --now stoqd; journalctl -u stoqd -n 50".to_owned(),
+            };
+            (false, vec![finding])
+        }
+    }
+}
+
+fn links(status: &Status) -> Vec<Finding> {
+    let port = format!("runs on port {} ({})", status.port.selected, status.port.mode);
+    let mut findings = vec![Finding::good("daemon", port)];
+    findings.extend(status.warnings.iter().map(|warning| Finding {
+        stage: "daemon",
+        verdict: Verdict::Advice,
+        is: warning.clone(),
+        should: "no warning".to_owned(),
+        why: "the daemon found it at work",
+        mend: "see the warning itself".to_owned(),
+    }));
+    findings.extend(status.links.iter().map(|link| {
+        let is = format!("{} is {}", link.peer, state(link.state));
+        if link.state == LinkState::Up {
+            return Finding::good("link", is);
+        }
+        let endpoint = link.endpoint.map_or("the peer".to_owned(), |at| at.to_string());
+        Finding {
+            stage: "link",
+            verdict: Verdict::Problem,
+            is,
+            should: "up".to_owned(),
+            why: "traffic to this peer is dropped",
+            mend: format!(
+                "see that stoqd runs at {endpoint} and that no firewall drops its UDP port; \
+                 journalctl -u stoqd names a refused certificate"
+            ),
+        }
+    }));
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stoq_control::{Link, Tier};
+    use tempfile::TempDir;
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+    fn issued(now: SystemTime) -> (TempDir, Files) {
+        let directory = TempDir::new().unwrap();
+        let (root, out) = (directory.path().join("pki"), directory.path().join("out"));
+        stoq_pki::init(&root, "hq", now).unwrap();
+        stoq_pki::issue(&root, "edge-a", &out, now).unwrap();
+        let path = |name| out.join(name);
+        let files = Files {
+            certificate: path("node.crt"),
+            key: path("node.key"),
+            authority: path("ca.crt"),
+        };
+        (directory, files)
+    }
+
+    fn verdicts(findings: &[Finding]) -> Vec<Verdict> {
+        findings.iter().map(|finding| finding.verdict).collect()
+    }
+
+    #[test]
+    fn a_fresh_identity_is_good_and_an_ageing_one_is_remarked_on() {
+        let now = SystemTime::now();
+        let (_directory, files) = issued(now);
+        assert_eq!(verdicts(&identity(&files, now)), [Verdict::Good]);
+        assert_eq!(verdicts(&identity(&files, now + 80 * DAY)), [Verdict::Advice]);
+        assert_eq!(verdicts(&identity(&files, now + 91 * DAY)), [Verdict::Problem]);
+        let early = identity(&files, now - DAY);
+        assert_eq!(verdicts(&early), [Verdict::Problem]);
+        assert!(early[0].mend.contains("timedatectl"), "{early:?}");
+    }
+
+    #[test]
+    fn an_exposed_key_is_advice_and_a_missing_one_a_problem() {
+        use std::os::unix::fs::PermissionsExt;
+        let now = SystemTime::now();
+        let (_directory, files) = issued(now);
+        fs::set_permissions(&files.key, fs::Permissions::from_mode(0o644)).unwrap();
+        let exposed = identity(&files, now);
+        assert_eq!(verdicts(&exposed), [Verdict::Advice, Verdict::Good]);
+        assert!(exposed[0].mend.starts_with("chmod 600 "), "{exposed:?}");
+        fs::remove_file(&files.key).unwrap();
+        assert_eq!(verdicts(&identity(&files, now)), [Verdict::Problem]);
+    }
+
+    #[test]
+    fn a_configuration_is_read_for_what_the_checks_need() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("stoqd.toml");
+        let text = "[transport]\ninterface = \"wan\"\nlisten = [\"[::]:9300\", \"0.0.0.0:9300\"]\n\
+                    [control]\nsocket = \"/tmp/x.sock\"\n[later]\nkey = 1\n";
+        fs::write(&path, text).unwrap();
+        let (configured, findings) = configuration(&path);
+        assert_eq!(verdicts(&findings), [Verdict::Good]);
+        assert_eq!(configured.transport.interface.as_deref(), Some("wan"));
+        assert_eq!(configured.listen_ports(), [9300]);
+        assert_eq!(configured.socket(Path::new(DEFAULT_SOCKET)), Path::new("/tmp/x.sock"));
+        assert_eq!(configured.socket(Path::new("/asked")), Path::new("/asked"));
+
+        fs::write(&path, "[transport\n").unwrap();
+        let (configured, findings) = configuration(&path);
+        assert_eq!(verdicts(&findings), [Verdict::Problem]);
+        assert_eq!(configured.listen_ports(), [DEFAULT_PORT]);
+        let (_, findings) = configuration(&directory.path().join("none"));
+        assert_eq!(verdicts(&findings), [Verdict::Problem]);
+    }
+
+    #[test]
+    fn each_link_that_is_not_up_is_a_problem() {
+        let link = |peer: &str, state| Link {
+            peer: peer.into(),
+            state,
+            endpoint: Some("10.0.0.2:9292".parse().unwrap()),
+            tier: Tier::Floor,
+            key_exchange: String::new(),
+            rtt_us: 0,
+            datagram_max: 0,
+            tx_bytes: 0,
+            rx_bytes: 0,
+        };
+        let status = Status {
+            links: vec![link("b", LinkState::Up), link("c", LinkState::Connecting)],
+            warnings: vec!["raise rmem_max".into()],
+            ..Status::default()
+        };
+        let findings = links(&status);
+        let expected = [Verdict::Good, Verdict::Advice, Verdict::Good, Verdict::Problem];
+        assert_eq!(verdicts(&findings), expected);
+        assert!(findings[3].mend.contains("10.0.0.2:9292"), "{findings:?}");
+    }
+
+    #[test]
+    fn an_absent_daemon_is_a_problem() {
+        let directory = TempDir::new().unwrap();
+        let (runs, findings) = daemon(&directory.path().join("none.sock"));
+        assert!(!runs);
+        assert_eq!(verdicts(&findings), [Verdict::Problem]);
+    }
+}
