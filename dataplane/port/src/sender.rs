@@ -6,17 +6,18 @@
 //! ```
 //!
 //! Buffers are moved, never copied or freed. The sender parks when its queue is empty and the
-//! worker's push wakes it (a futex call only then); the other way round an eventfd wakes the
-//! worker, only when it said that it starves for buffers.
+//! worker's push unparks it (a futex call only then); the other way round an eventfd wakes the
+//! worker, only when it said that it starves for buffers. Neither way allocates.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::queue::ArrayQueue;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::unistd::Pid;
@@ -27,19 +28,19 @@ use crate::transmit::{Progress, Transmit};
 /// How long a sender without room sleeps before it looks whether its port is closed.
 const CLOSE_CHECK: Duration = Duration::from_millis(50);
 
-/// What worker and sender share beside the queues.
+/// What worker and sender share.
 struct Shared {
+    full: ArrayQueue<TxBuffer>,
+    empty: ArrayQueue<TxBuffer>,
     /// The worker has no buffer left and wants `room` written.
     starving: AtomicBool,
-    /// The worker is gone: give up what the kernel does not take.
+    /// The worker is gone: end, and give up what the kernel does not take.
     closing: AtomicBool,
     room: EventFd,
 }
 
 /// The worker's end of a sender thread.
 pub(crate) struct SenderThread {
-    full: Option<Sender<TxBuffer>>,
-    empty: Receiver<TxBuffer>,
     shared: Arc<Shared>,
     handle: Option<JoinHandle<()>>,
     /// Buffers that are with the sender.
@@ -55,28 +56,27 @@ impl SenderThread {
     where
         F: FnOnce() -> io::Result<Box<dyn Transmit>> + Send + 'static,
     {
-        let (full, inbox) = bounded(buffers);
-        let (outbox, empty) = bounded(buffers);
-        let (ready, started) = bounded(1);
-        let room = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
         let shared = Arc::new(Shared {
+            full: ArrayQueue::new(buffers),
+            empty: ArrayQueue::new(buffers),
             starving: AtomicBool::new(false),
             closing: AtomicBool::new(false),
-            room,
+            room: EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?,
         });
         let theirs = Arc::clone(&shared);
+        let (ready, started) = sync_channel(1);
         let body = move || {
             let transmit = match place_on(core).and_then(|()| make()) {
                 Ok(transmit) => transmit,
                 Err(error) => return drop(ready.send(Err(error))),
             };
-            let _ = ready.send(Ok(()));
-            Loop { inbox, outbox, shared: theirs, transmit }.run();
+            drop(ready.send(Ok(())));
+            Loop { shared: theirs, transmit }.run();
         };
         let handle = std::thread::Builder::new().name("stoq-send".into()).spawn(body)?;
         let gone = |_| Err(io::Error::other("the sender thread ended before it began"));
         started.recv().unwrap_or_else(gone)?;
-        Ok(Self { full: Some(full), empty, shared, handle: Some(handle), out: 0 })
+        Ok(Self { shared, handle: Some(handle), out: 0 })
     }
 
     /// Buffers that are with the sender.
@@ -89,15 +89,18 @@ impl SenderThread {
     /// # Errors
     /// The buffer, when the sender is gone.
     pub(crate) fn send(&mut self, buffer: TxBuffer) -> Result<(), TxBuffer> {
-        let Some(full) = &self.full else { return Err(buffer) };
-        full.try_send(buffer).map_err(|refused| refused.into_inner())?;
+        let Some(handle) = self.handle.as_ref().filter(|handle| !handle.is_finished()) else {
+            return Err(buffer);
+        };
+        self.shared.full.push(buffer)?;
+        handle.thread().unpark();
         self.out += 1;
         Ok(())
     }
 
     /// A buffer that came back.
     pub(crate) fn take_back(&mut self) -> Option<TxBuffer> {
-        let buffer = self.empty.try_recv().ok()?;
+        let buffer = self.shared.empty.pop()?;
         self.out -= 1;
         Some(buffer)
     }
@@ -124,8 +127,8 @@ impl SenderThread {
 impl Drop for SenderThread {
     fn drop(&mut self) {
         self.shared.closing.store(true, Ordering::Release);
-        self.full = None;
         if let Some(handle) = self.handle.take() {
+            handle.thread().unpark();
             // A panic of the sender was already printed by it; the port ends all the same.
             let _ = handle.join();
         }
@@ -134,19 +137,27 @@ impl Drop for SenderThread {
 
 /// The thread's own state.
 struct Loop {
-    inbox: Receiver<TxBuffer>,
-    outbox: Sender<TxBuffer>,
     shared: Arc<Shared>,
     transmit: Box<dyn Transmit>,
 }
 
 impl Loop {
-    /// Sends until the worker closes its queue or the kernel refuses to go on.
+    /// Sends until the worker closes the port, and what it handed over before; or until the kernel
+    /// refuses to go on.
     fn run(mut self) {
-        while let Ok(buffer) = self.inbox.recv() {
+        loop {
+            // Read before the queue: what was pushed before the close is seen.
+            let closing = self.shared.closing.load(Ordering::Acquire);
+            let Some(buffer) = self.shared.full.pop() else {
+                if closing {
+                    return;
+                }
+                std::thread::park();
+                continue;
+            };
             self.transmit.start(buffer);
             let Some(buffer) = self.finish() else { return };
-            if self.outbox.try_send(buffer).is_err() {
+            if self.shared.empty.push(buffer).is_err() {
                 return;
             }
             self.wake();

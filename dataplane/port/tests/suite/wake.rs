@@ -105,3 +105,46 @@ fn a_long_stream_never_runs_out_of_buffers_for_good() {
         assert_eq!(tx.dropped(stoq_telemetry::DropReason::PortSend), 0, "{name}");
     }
 }
+
+#[test]
+fn two_busy_ends_never_stall() {
+    const PACKETS: u64 = 60_000;
+    const WINDOW: u64 = 64;
+    for (name, kind, options) in modes() {
+        let mut rx = Rig::new(kind, &options, &["[::1]:0"]);
+        let to = rx.locals[0];
+        let theirs = options.clone();
+        let sender = std::thread::spawn(move || {
+            let mut tx = Rig::new(kind, &theirs, &["[::1]:0"]);
+            let (mut sent, mut heard) = (0, 0);
+            let deadline = Instant::now() + 3 * PATIENCE;
+            while heard < PACKETS {
+                while sent - heard < WINDOW && sent < PACKETS {
+                    tx.queue(&[2; 1200], &dial(to));
+                    sent += 1;
+                }
+                tx.port.flush().unwrap();
+                tx.port.wait(Some(Duration::from_millis(100))).unwrap();
+                tx.port
+                    .receive(&mut |answer, _| {
+                        heard = u64::from_be_bytes(answer.try_into().unwrap())
+                    })
+                    .unwrap();
+                assert!(Instant::now() < deadline, "{heard} of {PACKETS} arrived");
+            }
+        });
+        let mut received = 0;
+        while received < PACKETS {
+            let mut from = None;
+            rx.port.wait(Some(PATIENCE)).unwrap();
+            let count = rx.port.receive(&mut |_, meta| from = Some(meta.from)).unwrap();
+            assert!(count > 0 || !sender.is_finished(), "{name}: {received} of {PACKETS}");
+            received += count as u64;
+            if let Some(from) = from {
+                rx.queue(&received.to_be_bytes(), &dial(from));
+                rx.port.flush().unwrap();
+            }
+        }
+        sender.join().expect(&name);
+    }
+}
