@@ -126,14 +126,10 @@ impl<'a> Plan<'a> {
 
     fn pieces(&self, headers: usize, gso: Super, to: &mut impl FnMut(PacketBuf)) {
         let (head, payload) = self.packet.split_at(headers);
-        let mut template = Template::new(head, self.view);
+        let template = Template::new(head, self.view);
         let last = self.count() - 1;
         for (index, chunk) in payload.chunks(usize::from(gso.size)).enumerate() {
-            let head = template.piece(index, index == last, usize::from(gso.size), chunk);
-            let mut packet = PacketBuf::new();
-            packet.extend_from_slice(head);
-            packet.extend_from_slice(chunk);
-            to(packet);
+            to(template.piece(index, index == last, usize::from(gso.size), chunk));
         }
     }
 }
@@ -239,53 +235,64 @@ impl Template {
         }
     }
 
-    /// The headers of the piece `index`, of which `payload` is the payload.
-    fn piece(&mut self, index: usize, last: bool, size: usize, payload: &[u8]) -> &[u8] {
-        let length = self.headers - self.transport + payload.len();
-        self.network(index, length);
+    /// The piece `index`, of which `payload` is the payload. What differs is written into the
+    /// packet and not into the template first: copying what was just written in small pieces
+    /// stalls the processor.
+    fn piece(&self, index: usize, last: bool, size: usize, payload: &[u8]) -> PacketBuf {
+        let mut packet = PacketBuf::new();
+        packet.extend_from_slice(&self.bytes[..self.headers]);
+        packet.extend_from_slice(payload);
+        let (network, transport) =
+            packet.as_mut_slice()[..self.headers].split_at_mut(self.transport);
+        let length = transport.len() + payload.len();
+        self.network(network, index, length);
         // The length of the pseudo-header; a piece is shorter than 2^16.
         let sum = self.transport_sum.word(length as u16).bytes(payload);
         match self.tcp {
             Some((sequence, flags)) => {
                 let sequence = sequence.wrapping_add((index * size) as u32);
                 let first = if index == 0 { flags } else { flags & !CWR };
-                self.tcp(sequence, if last { first } else { first & !(FIN | PSH) }, sum);
+                finish_tcp(
+                    transport,
+                    sequence,
+                    if last { first } else { first & !(FIN | PSH) },
+                    sum,
+                );
             }
-            None => self.udp(length as u16, sum),
+            None => finish_udp(transport, length as u16, sum),
         }
-        &self.bytes[..self.headers]
+        packet
     }
 
-    fn network(&mut self, index: usize, length: usize) {
+    fn network(&self, header: &mut [u8], index: usize, length: usize) {
         let Some(identification) = self.identification else {
             let length = (self.transport - packet::IPV6_HEADER + length) as u16;
-            self.put(4, length.to_be_bytes());
-            return;
+            return put(header, 4, length.to_be_bytes());
         };
         let length = (self.transport + length) as u16;
         let identification = identification.wrapping_add(index as u16);
         let checksum = self.ip_sum.word(length).word(identification).finish();
-        self.put(2, length.to_be_bytes());
-        self.put(4, identification.to_be_bytes());
-        self.put(10, checksum.to_be_bytes());
+        put(header, 2, length.to_be_bytes());
+        put(header, 4, identification.to_be_bytes());
+        put(header, 10, checksum.to_be_bytes());
     }
+}
 
-    fn tcp(&mut self, sequence: u32, flags: u16, sum: Sum) {
-        let checksum = sum.long(sequence).word(flags).finish();
-        self.put(self.transport + 4, sequence.to_be_bytes());
-        self.put(self.transport + 12, flags.to_be_bytes());
-        self.put(self.transport + TCP_CHECKSUM, checksum.to_be_bytes());
-    }
+fn finish_tcp(header: &mut [u8], sequence: u32, flags: u16, sum: Sum) {
+    let checksum = sum.long(sequence).word(flags).finish();
+    put(header, 4, sequence.to_be_bytes());
+    put(header, 12, flags.to_be_bytes());
+    put(header, TCP_CHECKSUM, checksum.to_be_bytes());
+}
 
-    fn udp(&mut self, length: u16, sum: Sum) {
-        let checksum = sum.word(length).finish_udp();
-        self.put(self.transport + 4, length.to_be_bytes());
-        self.put(self.transport + UDP_CHECKSUM, checksum.to_be_bytes());
-    }
+fn finish_udp(header: &mut [u8], length: u16, sum: Sum) {
+    let checksum = sum.word(length).finish_udp();
+    put(header, 4, length.to_be_bytes());
+    put(header, UDP_CHECKSUM, checksum.to_be_bytes());
+}
 
-    fn put<const N: usize>(&mut self, at: usize, field: [u8; N]) {
-        self.bytes[at..at + N].copy_from_slice(&field);
-    }
+fn put<const N: usize>(header: &mut [u8], at: usize, field: [u8; N]) {
+    header[at..at + N].copy_from_slice(&field);
 }
 
 #[cfg(test)]
