@@ -103,12 +103,26 @@ mod tests {
         })
     }
 
-    fn socket(name: &str) -> PathBuf {
-        let dir = std::env::temp_dir().join(format!("stoq-control-{}", std::process::id()));
+    /// The path of a socket in a folder of its own, which goes with it.
+    struct Socket(PathBuf);
+
+    impl std::ops::Deref for Socket {
+        type Target = Path;
+        fn deref(&self) -> &Path {
+            &self.0
+        }
+    }
+
+    impl Drop for Socket {
+        fn drop(&mut self) {
+            let _ = self.0.parent().map(std::fs::remove_dir_all);
+        }
+    }
+
+    fn socket(name: &str) -> Socket {
+        let dir = std::env::temp_dir().join(format!("stoq-control-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
-        let path = dir.join(name);
-        let _ = std::fs::remove_file(&path);
-        path
+        Socket(dir.join("stoqd.sock"))
     }
 
     fn call_once(path: &Path) -> Result<Response, ClientError> {
@@ -135,7 +149,7 @@ mod tests {
     #[test]
     fn a_refusal_that_came_before_the_request_is_read() {
         let path = socket("early");
-        let listener = UnixListener::bind(&path).unwrap();
+        let listener = UnixListener::bind(&*path).unwrap();
         let mut client = Client::connect(&path, Duration::from_secs(10)).unwrap();
         let refusal = Refusal::new(ErrorCode::Busy, "too many");
         let reply = encode(&Reply::new(Response::Error(refusal))).unwrap();

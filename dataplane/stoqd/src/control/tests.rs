@@ -94,6 +94,12 @@ fn own() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.path.parent().map(std::fs::remove_dir_all);
+    }
+}
+
 impl Running {
     fn client(&self) -> Client {
         Client::connect(&self.path, Duration::from_secs(20)).unwrap()
