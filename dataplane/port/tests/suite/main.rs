@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod exchange;
+mod namespace;
 mod probe;
+mod refusal;
 mod rig;
 mod socket;
 mod wake;
