@@ -6,7 +6,7 @@
 //!
 //! | certificate | key | valid | says |
 //! |---|---|---|---|
-//! | root | P-256 | 10 years | CA, no intermediates below it; signs certificates and CRLs; may speak only for names and addresses that are never public |
+//! | root | P-256 | 10 years | CA, room for one intermediate; signs certificates and CRLs; may speak only for names and addresses that are never public |
 //! | node | P-256 | 90 days | no CA; digital signature; TLS server and client; `stoq://MESH/NODE` |
 //!
 //! Both begin [`BACKDATE`] before they are made, for hosts whose clocks are a little behind.

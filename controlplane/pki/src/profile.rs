@@ -44,6 +44,10 @@ const fn v6(first: u16) -> IpAddr {
 /// within the 20 bytes of RFC 5280 §4.1.2.2.
 const SERIAL_BYTES: usize = 16;
 
+/// Certificates of authorities between the root and a node: none now, one when a mesh keeps its root
+/// offline and issues from an intermediate, without having to replace the root for that.
+const INTERMEDIATES: u8 = 1;
+
 /// The root of `mesh`. Its name constraints (RFC 5280 §4.2.1.10) make it worthless against the
 /// public web, should somebody import it into a browser and the key be stolen.
 pub(crate) fn root(
@@ -52,7 +56,7 @@ pub(crate) fn root(
     not_after: SystemTime,
 ) -> Result<CertificateParams, PkiError> {
     let mut params = base(mesh, "STOQ root", not_before, not_after)?;
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(INTERMEDIATES));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let addresses = PRIVATE_PREFIXES
         .map(|(address, length)| CidrSubnet::from_addr_prefix(address, length))
