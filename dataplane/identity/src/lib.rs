@@ -18,7 +18,7 @@ mod span;
 mod verify;
 
 pub use certificate::{CertificateError, MAX_CERTIFICATE_BYTES};
-pub use load::{File, Identity, LoadError, Warning};
+pub use load::{File, Identity, LoadError, Open, Warning};
 pub use name::{NAME_MAX, NameError, NodeId, check_name};
 pub use span::Span;
 pub use verify::{MAX_INTERMEDIATES, PeerIdentity, Role, RootsError, Verifier, VerifyError};

@@ -167,9 +167,23 @@ impl Identity {
     /// # Errors
     /// Each names the configuration's key, the path, what was expected, what came and the remedy.
     pub fn load(certificate: &Path, key: &Path, authority: &Path) -> Result<Self, LoadError> {
-        let chain = certificates(File::Certificate, certificate, 1 + MAX_INTERMEDIATES)?;
-        let roots = certificates(File::Authority, authority, MAX_ROOTS)?;
-        let (key_der, mode) = private_key(key)?;
+        Self::load_with(certificate, key, authority, &open)
+    }
+
+    /// As [`Identity::load`], from files that `open` opens: a daemon without privilege has them
+    /// opened by another process.
+    ///
+    /// # Errors
+    /// Those of [`Identity::load`].
+    pub fn load_with(
+        certificate: &Path,
+        key: &Path,
+        authority: &Path,
+        open: &Open<'_>,
+    ) -> Result<Self, LoadError> {
+        let chain = certificates(File::Certificate, certificate, 1 + MAX_INTERMEDIATES, open)?;
+        let roots = certificates(File::Authority, authority, MAX_ROOTS, open)?;
+        let (key_der, mode) = private_key(key, open)?;
         let invalid = |source| LoadError::Certificate { path: certificate.into(), source };
         let leaf = Certificate::parse(&chain[0]).map_err(invalid)?;
         let id = leaf.node_id().map_err(invalid)?;
@@ -243,11 +257,24 @@ impl Identity {
     }
 }
 
+/// Opens one of the files for reading.
+pub type Open<'a> = dyn Fn(File, &Path) -> io::Result<fs::File> + 'a;
+
+fn open(_: File, path: &Path) -> io::Result<fs::File> {
+    let metadata = fs::metadata(path)?;
+    if metadata.is_file() || metadata.is_dir() {
+        return fs::File::open(path);
+    }
+    // Opening a pipe would wait for its other end.
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "a device or pipe"))
+}
+
 /// The contents and the permission bits of a regular file of bounded size.
-fn read(file: File, path: &Path) -> Result<(Vec<u8>, u32), LoadError> {
+fn read(file: File, path: &Path, open: &Open<'_>) -> Result<(Vec<u8>, u32), LoadError> {
     let failed = |source| LoadError::Read { file, path: path.into(), source };
     let unsuitable = |got| LoadError::Unsuitable { file, path: path.into(), got };
-    let metadata = fs::metadata(path).map_err(failed)?;
+    let opened = open(file, path).map_err(failed)?;
+    let metadata = opened.metadata().map_err(failed)?;
     if !metadata.is_file() {
         return Err(unsuitable("a directory, device or pipe".to_owned()));
     }
@@ -255,7 +282,6 @@ fn read(file: File, path: &Path) -> Result<(Vec<u8>, u32), LoadError> {
         return Err(unsuitable(format!("{} bytes", metadata.len())));
     }
     let mut contents = Vec::new();
-    let opened = fs::File::open(path).map_err(failed)?;
     opened.take(MAX_FILE_BYTES).read_to_end(&mut contents).map_err(failed)?;
     Ok((contents, metadata.permissions().mode() & 0o7777))
 }
@@ -264,10 +290,11 @@ fn certificates(
     file: File,
     path: &Path,
     max: usize,
+    open: &Open<'_>,
 ) -> Result<Vec<CertificateDer<'static>>, LoadError> {
     let expected = "one or more certificates";
     let bad = |got| LoadError::Pem { file, path: path.into(), expected, got };
-    let (text, _) = read(file, path)?;
+    let (text, _) = read(file, path, open)?;
     let sections = CertificateDer::pem_slice_iter(&text).take(max + 1);
     let found: Vec<_> = sections.collect::<Result<_, _>>().map_err(|e| bad(e.to_string()))?;
     match found.len() {
@@ -277,8 +304,8 @@ fn certificates(
     }
 }
 
-fn private_key(path: &Path) -> Result<(PrivateKeyDer<'static>, u32), LoadError> {
-    let (text, mode) = read(File::Key, path)?;
+fn private_key(path: &Path, open: &Open<'_>) -> Result<(PrivateKeyDer<'static>, u32), LoadError> {
+    let (text, mode) = read(File::Key, path, open)?;
     let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| LoadError::Pem {
         file: File::Key,
         path: path.into(),

@@ -51,11 +51,7 @@ impl Backlog {
     /// The next DATAGRAM payload of at most `max` bytes.
     pub fn next(&mut self, max: usize, now: Instant, drops: &Drops) -> Option<PacketBuf> {
         loop {
-            // Pieces cut for a larger path than there is now are useless, and so are the others.
-            if self.pieces.front().is_some_and(|piece| piece.len() > max) {
-                self.pieces.clear();
-            }
-            if let Some(piece) = self.pieces.pop_front() {
+            if let Some(piece) = self.next_piece(max, drops) {
                 return Some(piece);
             }
             let Inner(mut packet) = self.queue.dequeue(now, |_, reason| drops.count(reason))?;
@@ -70,8 +66,23 @@ impl Backlog {
         }
     }
 
-    /// Inner bytes that wait.
-    pub fn bytes(&self) -> usize {
-        self.queue.bytes()
+    /// The next piece of the packet that was cut last: its pieces leave on one connection.
+    pub fn next_piece(&mut self, max: usize, drops: &Drops) -> Option<PacketBuf> {
+        if self.pieces.front().is_some_and(|piece| piece.len() > max) {
+            // Cut for a larger path than there is now: useless, and so are the others.
+            drops.count(DropReason::TooBig);
+            self.pieces.clear();
+        }
+        self.pieces.pop_front()
+    }
+
+    /// Whether a packet has left in part.
+    pub fn is_mid_packet(&self) -> bool {
+        !self.pieces.is_empty()
+    }
+
+    /// Inner packets that wait.
+    pub fn packets(&self) -> usize {
+        self.queue.packets()
     }
 }

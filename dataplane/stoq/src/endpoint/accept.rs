@@ -6,7 +6,7 @@ use stoq_telemetry::DropReason;
 
 use super::{Endpoint, REPLIES_MAX};
 use crate::Path;
-use crate::cid::{CID_LEN, Cid, CidInfo};
+use crate::cid::{self, CID_LEN, Cid, CidInfo};
 use crate::conn::{Conn, Origin, Stage};
 use crate::link::Key;
 use crate::random;
@@ -155,10 +155,9 @@ impl Endpoint {
         if handshakes < self.settings.retry_above {
             return Ok(Validation::Accept { odcid: None });
         }
-        let mut scid: [u8; CID_LEN] =
-            random::bytes().map_err(|_| DropReason::HandshakeFailed)?;
         // The client repeats this ID: it must lead to this worker again.
-        scid[1] = header.dcid[1];
+        let random = random::bytes().map_err(|_| DropReason::HandshakeFailed)?;
+        let scid = cid::initial_dcid(header.dcid[1], random);
         let token = self.tokens.issue(path.remote, &header.dcid, now);
         let token = token.map_err(|_| DropReason::HandshakeFailed)?;
         let mut packet = vec![0; INITIAL_MIN];

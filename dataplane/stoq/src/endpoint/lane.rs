@@ -16,6 +16,8 @@ pub(super) struct Lane {
     pub dialled: u32,
     /// Inner bytes queued since the start.
     pub tx_bytes: u64,
+    /// Inner packets queued since the start.
+    pub tx_packets: u64,
 }
 
 pub(super) struct Link {
@@ -25,7 +27,10 @@ pub(super) struct Link {
     pub boot: Option<BootId>,
     pub timer: Option<Instant>,
     pub was_up: bool,
+    /// The peer took leave: it is not there to be dialled at once.
+    pub peer_left: bool,
     pub rx_bytes: u64,
+    pub rx_packets: u64,
     queue_bytes_max: usize,
 }
 
@@ -38,7 +43,9 @@ impl Link {
             boot: None,
             timer: None,
             was_up: false,
+            peer_left: false,
             rx_bytes: 0,
+            rx_packets: 0,
             queue_bytes_max,
         };
         link.add_lanes(worker, workers, 1);
@@ -62,7 +69,7 @@ impl Link {
             None => {
                 let slot = Slot::new(number, Dialler::new(&self.peer.endpoints));
                 let backlog = Backlog::new(self.queue_bytes_max);
-                self.lanes.push(Lane { slot, backlog, dialled: 0, tx_bytes: 0 });
+                self.lanes.push(Lane { slot, backlog, dialled: 0, tx_bytes: 0, tx_packets: 0 });
                 self.lanes.len() - 1
             }
         };

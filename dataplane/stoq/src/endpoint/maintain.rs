@@ -23,6 +23,9 @@ const DRAIN: Duration = Duration::from_millis(100);
 /// Pause before a lost connection is dialled again.
 const REDIAL: Duration = Duration::from_millis(50);
 
+/// That pause after the peer took leave: it stops, or starts again, which takes a moment.
+const REDIAL_LEFT: Duration = Duration::from_millis(500);
+
 impl Endpoint {
     /// When [`Endpoint::handle_timeout`] has to be called.
     #[must_use]
@@ -237,9 +240,10 @@ impl Endpoint {
         let patience = self.dial_patience(peer);
         let draining = self.draining.is_some();
         let Some(link) = self.link(peer) else { return };
+        let pause = patience + if link.peer_left { REDIAL_LEFT } else { REDIAL };
         for lane in &mut link.lanes {
             if lane.slot.lost(key, now) && !draining {
-                lane.slot.dialler.want(now + REDIAL + patience);
+                lane.slot.dialler.want(now + pause);
             }
         }
         let went_down = link.was_up && !link.is_up();

@@ -32,7 +32,6 @@ use crate::cid::{CID_LEN, CidKeys};
 use crate::conn::{Conn, Stage};
 use crate::context::{self, Payload};
 use crate::control::BootId;
-use crate::fragment::Reassembler;
 use crate::link::Key;
 use crate::random;
 use crate::settings::Settings;
@@ -232,15 +231,18 @@ impl Endpoint {
             let packet = match context::parse(datagram) {
                 Ok(Payload::Packet(packet)) => Ok(Some(packet)),
                 Ok(Payload::Fragment(header, body)) => {
-                    let reassembly =
-                        conn.reassembly.get_or_insert_with(|| Box::new(Reassembler::default()));
-                    reassembly.push(header, body, now).map_err(|_| DropReason::FragmentInvalid)
+                    let reassembly = conn.reassembly.get_or_insert_default();
+                    let whole = reassembly.push(header, body, now);
+                    let given_up = reassembly.take_given_up();
+                    self.local.drops.count_many(DropReason::FragmentTimeout, given_up);
+                    whole.map_err(|_| DropReason::FragmentInvalid)
                 }
                 Err(error) => Err(error.reason()),
             };
             match packet {
                 Ok(Some(packet)) => {
                     link.rx_bytes += packet.len() as u64;
+                    link.rx_packets += 1;
                     self.inbound.push_back((peer, packet));
                 }
                 Ok(None) => {}

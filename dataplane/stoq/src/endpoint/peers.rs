@@ -282,14 +282,14 @@ impl Endpoint {
             };
             conn.send_frame(&Frame::Hello(answer));
         }
-        if self.supersede_boot(peer, key, hello) {
+        if self.supersede_boot(peer, key, hello, now) {
             self.ready(key, peer, hello, now);
         }
     }
 
     /// A later run of the peer ends all connections of an earlier one; a straggler of an earlier
     /// one is refused. Returns whether the connection may be used.
-    fn supersede_boot(&mut self, peer: PeerId, key: Key, hello: &Hello) -> bool {
+    fn supersede_boot(&mut self, peer: PeerId, key: Key, hello: &Hello, now: Instant) -> bool {
         let Some(link) = self.link(peer) else { return false };
         match link.boot {
             Some(known) if known == hello.boot => true,
@@ -300,7 +300,7 @@ impl Endpoint {
             _ => {
                 link.boot = Some(hello.boot);
                 for old in link.members() {
-                    self.remove_from_lane(old, peer, Instant::now());
+                    self.remove_from_lane(old, peer, now);
                     self.close(old, Code::Superseded, b"a later run of this node has connected");
                 }
                 true
@@ -326,6 +326,7 @@ impl Endpoint {
             return self.close(key, Code::Superseded, b"the other half of a simultaneous dial won");
         }
         let came_up = !std::mem::replace(&mut link.was_up, true);
+        link.peer_left = false;
         if let Some(conn) = self.conns.get_mut(key) {
             conn.stage = Stage::Ready;
         }
@@ -373,6 +374,11 @@ impl Endpoint {
         let Some(conn) = self.conns.get(key) else { return };
         let (Some(peer), slot) = (conn.peer, conn.slot) else { return };
         let Frame::Goaway(Goaway { reason, .. }) = frame else { return };
+        if *reason == GoawayReason::Shutdown
+            && let Some(link) = self.link(peer)
+        {
+            link.peer_left = true;
+        }
         if matches!(reason, GoawayReason::Replace | GoawayReason::Restart)
             && let Some(lane) = self.link(peer).and_then(|link| link.lane(slot))
         {

@@ -41,14 +41,18 @@ pub struct LinkStatus {
     pub tx_bytes: u64,
     /// Inner bytes received from the peer.
     pub rx_bytes: u64,
+    /// Inner packets sent to the peer.
+    pub tx_packets: u64,
+    /// Inner packets received from the peer.
+    pub rx_packets: u64,
     /// Connections of the link at this worker.
     pub connections: usize,
     /// Congestion window of the first connection in bytes.
     pub congestion_window: usize,
     /// Packets that were lost on the current connections.
     pub lost_packets: u64,
-    /// Inner bytes that wait in the queues.
-    pub queued_bytes: usize,
+    /// Inner packets that wait in the queues.
+    pub queued_packets: usize,
 }
 
 impl Endpoint {
@@ -119,9 +123,11 @@ fn link_status(link: &Link, conns: &mut slab::Slab<Conn>, draining: bool) -> Lin
             .unwrap_or(0),
         tx_bytes: link.lanes.iter().map(|lane| lane.tx_bytes).sum(),
         rx_bytes: link.rx_bytes,
+        tx_packets: link.lanes.iter().map(|lane| lane.tx_packets).sum(),
+        rx_packets: link.rx_packets,
         connections: link.members().len(),
         congestion_window: path.as_ref().map_or(0, |path| path.cwnd),
         lost_packets: carrying().map(|conn| conn.quic.stats().lost as u64).sum(),
-        queued_bytes: link.lanes.iter().map(|lane| lane.backlog.bytes()).sum(),
+        queued_packets: link.lanes.iter().map(|lane| lane.backlog.packets()).sum(),
     }
 }

@@ -56,6 +56,7 @@ impl Endpoint {
             return Err(Undelivered::TooBig { packet, mtu: mtu.max(ALWAYS_PASSES) });
         }
         lane.tx_bytes += packet.len() as u64;
+        lane.tx_packets += 1;
         lane.backlog.push(packet, flow, now, &self.local.drops);
         if !conn.is_active {
             conn.is_active = true;
@@ -101,12 +102,19 @@ impl Endpoint {
         let lane = match (conn.stage, conn.peer) {
             (Stage::Ready, Some(peer)) => {
                 let link = self.links.get_mut(peer.0 as usize).and_then(Option::as_mut);
-                link.and_then(|link| link.lane(conn.slot)).filter(|lane| lane.slot.carries(key))
+                let lane = link.and_then(|link| link.lane(conn.slot));
+                lane.filter(|lane| lane.slot.current.is_some_and(|current| current.key == key))
             }
             _ => None,
         };
         let drops = &self.local.drops;
-        conn.transmit(out, now, |max| lane?.backlog.next(max, now, drops))
+        conn.transmit(out, now, |max| {
+            let lane = lane?;
+            if lane.slot.is_switching() {
+                return lane.backlog.next_piece(max, drops);
+            }
+            lane.backlog.next(max, now, drops)
+        })
     }
 
     /// Nothing more to send on this connection now: puts it aside until a packet, a timer or
@@ -133,7 +141,9 @@ impl Endpoint {
             return;
         }
         let Some(current) = lane.slot.current else { return };
-        let drained = self.conns.get(current.key).is_none_or(crate::conn::Conn::is_drained);
+        let whole = !lane.backlog.is_mid_packet();
+        let drained =
+            self.conns.get(current.key).is_none_or(crate::conn::Conn::is_drained) && whole;
         self.switch(peer, slot, drained, now);
     }
 

@@ -42,8 +42,12 @@ impl Network {
         for index in 0..workers {
             shares.push(Share { sockets: sockets(broker, config, index)?, queue: None });
         }
-        let mut network =
-            Self { shares, udp_payload_max, tunnel_mtu: inner_mtu(udp_payload_max), addresses: Vec::new() };
+        let mut network = Self {
+            shares,
+            udp_payload_max,
+            tunnel_mtu: inner_mtu(udp_payload_max),
+            addresses: Vec::new(),
+        };
         network.open_tunnel(broker, config)?;
         Ok(network)
     }
@@ -66,11 +70,13 @@ impl Network {
     }
 }
 
-/// `auto` leaves one core to the control plane and to the kernel.
+/// `auto` is one for each listed core; without a list it leaves one core to the control plane and
+/// to the kernel.
 pub(super) fn worker_count(config: &Config) -> u16 {
-    match config.transport.workers {
-        Auto::Fixed(count) => count.max(1),
-        Auto::Auto => {
+    match (config.transport.workers, &config.transport.cores) {
+        (Auto::Fixed(count), _) => count.max(1),
+        (Auto::Auto, Some(cores)) => u16::try_from(cores.len()).unwrap_or(64).clamp(1, 64),
+        (Auto::Auto, None) => {
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
             u16::try_from(cores.saturating_sub(1)).unwrap_or(1).clamp(1, 64)
         }

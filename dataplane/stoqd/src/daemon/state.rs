@@ -28,14 +28,18 @@ impl State {
         let (keys, generation) = read(&path).unwrap_or_else(|error| {
             if error.kind() != io::ErrorKind::NotFound {
                 let path = path.display();
-                tracing::warn!("expected the keys of connection IDs in {path}, got: {error}; making new ones");
+                tracing::warn!(
+                    "expected the keys of connection IDs in {path}, got: {error}; making new ones"
+                );
             }
             (CidKeys::new(random()), 0)
         });
         let generation = generation.wrapping_add(1);
         if let Err(error) = write(&path, &keys, generation) {
             let path = path.display();
-            tracing::warn!("cannot write {path}: {error}; after a restart, peers will notice it only by silence");
+            tracing::warn!(
+                "cannot write {path}: {error}; after a restart, peers will notice it only by silence"
+            );
         }
         Self { keys, generation, boot: boot() }
     }

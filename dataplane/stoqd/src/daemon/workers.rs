@@ -12,20 +12,28 @@ use nix::unistd::Pid;
 use stoq::Local;
 use stoq::settings::Settings;
 use stoq::tls::Credentials;
+use stoq_port::probe::{Selection, select};
 use stoq_port::{PortKind, PortOptions, Sender, Socket};
 use stoq_telemetry::Drops;
 
 use super::network::{Network, Share};
 use super::state::{State, random};
 use crate::config::{Config, PortChoice, SenderChoice};
-use crate::worker::{Command, Handle, Setup, Worker, WorkerError, mailboxes};
+use crate::worker::{Handle, Setup, Worker, WorkerError, mailboxes};
+
+/// What the rest of the daemon has of a worker.
+#[derive(Clone)]
+pub(super) struct Watched {
+    pub handle: Handle,
+    pub drops: Arc<Drops>,
+}
 
 /// The running workers.
 pub(super) struct Workers {
     threads: Vec<JoinHandle<()>>,
-    pub handles: Vec<Handle>,
-    pub drops: Vec<Arc<Drops>>,
-    pub port: PortKind,
+    failed: Arc<AtomicBool>,
+    pub watched: Vec<Watched>,
+    pub selection: Selection,
 }
 
 impl Workers {
@@ -35,14 +43,15 @@ impl Workers {
         network: Network,
         state: &State,
         credentials: &Credentials,
-        failed: Arc<AtomicBool>,
     ) -> Result<Self> {
         let count = network.shares.len();
-        steer(&network)?;
-        let (port, options) = choose_port(config);
-        let mut plan = Plan { config, state, credentials, port, options, secret: random(), network };
-        let mut workers =
-            Self { threads: Vec::new(), handles: Vec::new(), drops: Vec::new(), port };
+        steer(&network);
+        let (selection, options) = choose_port(config)?;
+        let port = selection.selected;
+        let mut plan =
+            Plan { config, state, credentials, port, options, secret: random(), network };
+        let failed = Arc::default();
+        let mut workers = Self { threads: Vec::new(), failed, watched: Vec::new(), selection };
         let shares = std::mem::take(&mut plan.network.shares);
         let boxes = mailboxes(count).context("making mailboxes")?;
         for (index, (share, (handle, inbox))) in shares.into_iter().zip(boxes).enumerate() {
@@ -50,33 +59,23 @@ impl Workers {
             let local = plan.local(index, count, &drops);
             let setup = plan.setup(index, local, share, inbox);
             let (ready, opened) = bounded(1);
-            let failed = Arc::clone(&failed);
+            let failed = Arc::clone(&workers.failed);
             let thread = std::thread::Builder::new().name(format!("worker-{index}"));
             let thread = thread.spawn(move || carry(setup, &ready, &failed));
             workers.threads.push(thread.context("starting a worker")?);
             opened.recv().context("a worker ended while it started")??;
-            workers.handles.push(handle);
-            workers.drops.push(drops);
+            workers.watched.push(Watched { handle, drops });
         }
         Ok(workers)
     }
 
-    /// Gives each worker a command.
-    pub fn send(&self, command: impl Fn() -> Command) {
-        for handle in &self.handles {
-            if let Err(error) = handle.send(command()) {
-                tracing::error!("{error}");
-            }
-        }
-    }
-
-    /// Waits until all have ended.
-    pub fn join(self) {
+    /// Waits until all have ended. Returns whether one failed.
+    pub fn join(self) -> bool {
+        let mut panicked = false;
         for thread in self.threads {
-            if thread.join().is_err() {
-                tracing::error!("a worker panicked");
-            }
+            panicked |= thread.join().is_err();
         }
+        panicked || self.failed.load(Ordering::Relaxed)
     }
 }
 
@@ -157,11 +156,11 @@ impl Plan<'_> {
 
 /// Steers packets to the worker that their connection ID names. Without it (an old kernel) workers
 /// hand packets over to each other.
-fn steer(network: &Network) -> Result<()> {
+fn steer(network: &Network) {
     let count = u8::try_from(network.shares.len()).ok().and_then(NonZeroU8::new);
-    let (Some(count), Some(first)) = (count, network.shares.first()) else { return Ok(()) };
+    let (Some(count), Some(first)) = (count, network.shares.first()) else { return };
     if count.get() == 1 {
-        return Ok(());
+        return;
     }
     let listening = first.sockets.iter().filter(|(socket, _)| matches!(socket, Socket::Listen(_)));
     for (_, fd) in listening {
@@ -169,10 +168,9 @@ fn steer(network: &Network) -> Result<()> {
             tracing::warn!("{error}; workers hand packets over to each other instead");
         }
     }
-    Ok(())
 }
 
-fn choose_port(config: &Config) -> (PortKind, PortOptions) {
+fn choose_port(config: &Config) -> Result<(Selection, PortOptions)> {
     let transport = &config.transport;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let sender = match transport.sender {
@@ -188,10 +186,15 @@ fn choose_port(config: &Config) -> (PortKind, PortOptions) {
         sender,
         sender_core: None,
     };
-    let port = match transport.port {
-        PortChoice::Xdp => PortKind::Xdp,
-        PortChoice::Uring => PortKind::Uring,
-        PortChoice::Mio | PortChoice::Auto => PortKind::Mio,
+    let wanted = match transport.port {
+        PortChoice::Auto => None,
+        PortChoice::Xdp => Some(PortKind::Xdp),
+        PortChoice::Uring => Some(PortKind::Uring),
+        PortChoice::Mio => Some(PortKind::Mio),
     };
-    (port, options)
+    let selection = select(wanted, &options)?;
+    for (port, reason) in &selection.passed_over {
+        tracing::info!(%port, "passed over: {reason}");
+    }
+    Ok((selection, options))
 }

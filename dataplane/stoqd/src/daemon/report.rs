@@ -1,0 +1,160 @@
+//! What the daemon says of itself: status for people and scripts, figures for the metrics.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crossbeam::channel::bounded;
+use stoq::{LinkState, LinkStatus, PeerId};
+use stoq_control::{Link, PassedOver, Port, Status, Tier, Worker};
+use stoq_telemetry::DropReason;
+
+use super::shared::Shared;
+use crate::metrics::{Figures, LinkFigures, Observed, WorkerFigures};
+use crate::worker::{Command, Report};
+
+/// How long a worker may take to tell how it goes; a turn of its loop takes well below 1 ms.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+impl Shared {
+    /// Asks every worker; one that does not answer is left out.
+    fn reports(&self) -> Vec<Option<Report>> {
+        let ask = |worker: &super::workers::Watched| {
+            let (reply, answer) = bounded(1);
+            worker.handle.send(Command::Report(reply)).ok()?;
+            answer.recv_timeout(PATIENCE).ok()
+        };
+        self.workers.iter().map(ask).collect()
+    }
+
+    fn drops(&self) -> Vec<(DropReason, u64)> {
+        let sum = |reason| self.workers.iter().map(|worker| worker.drops.get(reason)).sum();
+        DropReason::ALL.iter().map(|&reason| (reason, sum(reason))).collect()
+    }
+
+    pub(super) fn status_now(&self) -> Status {
+        let reports = self.reports();
+        let names = self.peer_names();
+        let passed_over = self.selection.passed_over.iter().map(|(port, reason)| PassedOver {
+            port: port.label().to_owned(),
+            reason: reason.clone(),
+        });
+        let workers = reports
+            .iter()
+            .flatten()
+            .map(|report| Worker { core: report.core, connections: report.connections as u64 });
+        let drops = self.drops().into_iter().map(|(reason, n)| (reason.label().to_owned(), n));
+        let mut warnings = Vec::new();
+        let silent = reports.iter().filter(|report| report.is_none()).count();
+        if silent > 0 {
+            warnings.push(format!("{silent} workers do not answer; restart stoqd"));
+        }
+        Status {
+            node: self.node(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_s: self.uptime_s(),
+            port: Port {
+                selected: self.port_name().to_owned(),
+                mode: self.selection.mode.clone(),
+                passed_over: passed_over.collect(),
+            },
+            links: names.iter().map(|(peer, name)| link(*peer, name, &reports)).collect(),
+            workers: workers.collect(),
+            drops: drops.collect::<BTreeMap<_, _>>(),
+            snapshot: self.snapshot_number(),
+            warnings,
+        }
+    }
+}
+
+/// The workers' shares of a link.
+fn shares(peer: PeerId, reports: &[Option<Report>]) -> impl Iterator<Item = &LinkStatus> {
+    let links = reports.iter().flatten().flat_map(|report| &report.links);
+    links.filter(move |link| link.peer == peer)
+}
+
+/// The state of the whole link: it carries packets if one share does.
+fn state(peer: PeerId, reports: &[Option<Report>]) -> stoq_control::LinkState {
+    let any = |state| shares(peer, reports).any(|share| share.state == state);
+    if any(LinkState::Draining) {
+        stoq_control::LinkState::Draining
+    } else if any(LinkState::Up) {
+        stoq_control::LinkState::Up
+    } else if any(LinkState::Connecting) {
+        stoq_control::LinkState::Connecting
+    } else {
+        stoq_control::LinkState::Down
+    }
+}
+
+fn micros(rtt: Option<Duration>) -> u64 {
+    rtt.map_or(0, |rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX))
+}
+
+fn link(peer: PeerId, name: &str, reports: &[Option<Report>]) -> Link {
+    let connected = shares(peer, reports).find(|share| share.endpoint.is_some());
+    let up = || shares(peer, reports).filter(|share| share.state == LinkState::Up);
+    Link {
+        peer: name.to_owned(),
+        state: state(peer, reports),
+        endpoint: connected.and_then(|share| share.endpoint),
+        tier: Tier::default(),
+        key_exchange: connected.and_then(|share| share.key_exchange).unwrap_or_default().to_owned(),
+        rtt_us: micros(connected.and_then(|share| share.rtt)),
+        datagram_max: up().map(|share| share.datagram_max as u64).min().unwrap_or(0),
+        tx_bytes: shares(peer, reports).map(|share| share.tx_bytes).sum(),
+        rx_bytes: shares(peer, reports).map(|share| share.rx_bytes).sum(),
+    }
+}
+
+fn link_figures(peer: PeerId, name: &str, reports: &[Option<Report>]) -> LinkFigures {
+    let sum = |of: fn(&LinkStatus) -> u64| shares(peer, reports).map(of).sum();
+    LinkFigures {
+        peer: name.to_owned(),
+        up: state(peer, reports) == stoq_control::LinkState::Up,
+        connections: sum(|share| share.connections as u64),
+        tx_bytes: sum(|share| share.tx_bytes),
+        rx_bytes: sum(|share| share.rx_bytes),
+        tx_packets: sum(|share| share.tx_packets),
+        rx_packets: sum(|share| share.rx_packets),
+        rtt_us: micros(shares(peer, reports).find_map(|share| share.rtt)),
+        cwnd_bytes: sum(|share| share.congestion_window as u64),
+        queue_packets: sum(|share| share.queued_packets as u64),
+    }
+}
+
+impl Observed for Shared {
+    fn figures(&self) -> Figures {
+        let reports = self.reports();
+        let worker = |(worker, report): (&super::workers::Watched, &Option<Report>)| {
+            let meters = &worker.handle.meters;
+            let report = report.as_ref();
+            WorkerFigures {
+                turns: meters.turns(),
+                received: meters.received(),
+                sent: meters.sent(),
+                handed_over: meters.handed_over(),
+                connections: report.map_or(0, |report| report.connections as u64),
+                handshakes: report.map_or(0, |report| report.handshakes as u64),
+                retries: report.map_or(0, |report| report.retries),
+            }
+        };
+        let names = self.peer_names();
+        Figures {
+            workers: self.workers.iter().zip(&reports).map(worker).collect(),
+            links: names.iter().map(|(peer, name)| link_figures(*peer, name, &reports)).collect(),
+            drops: self.drops(),
+        }
+    }
+
+    fn turns(&self) -> Vec<u64> {
+        self.workers.iter().map(|worker| worker.handle.meters.turns()).collect()
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        let idle = self.workers.iter().filter(|worker| worker.handle.meters.turns() == 0).count();
+        if idle > 0 {
+            return Err(format!("{idle} of {} workers have not begun", self.workers.len()));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,204 @@
+//! What the main thread and the control thread both act on: configuration, peers, routes.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use crossbeam::channel::{Receiver, bounded};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use stoq::tls::Credentials;
+use stoq_control::{CapturePoint, ErrorCode, Refusal, Right, Snapshot, Status};
+use stoq_port::probe::Selection;
+use stoq_tunnel::forward::Prefix;
+
+use super::identity::credentials;
+use super::peering::PeerNumbers;
+use super::workers::{Watched, Workers};
+use crate::broker::Broker;
+use crate::config::{Config, Peer, Routes};
+use crate::control::{Operations, PushedPeers, permits};
+use crate::logging::Level;
+use crate::worker::{Command, Copied, Point, Tap};
+
+/// Copied packets that wait for the reader of a capture at most: a burst of every worker.
+const CAPTURE_QUEUE: usize = 4096;
+
+/// The daemon without its threads.
+pub(super) struct Shared {
+    broker: Broker,
+    level: Level,
+    pub(super) workers: Vec<Watched>,
+    pub(super) selection: Selection,
+    pub(super) started: Instant,
+    held: Mutex<Held>,
+}
+
+/// What changes while it runs.
+struct Held {
+    config: Config,
+    numbers: PeerNumbers,
+    pushed: PushedPeers,
+    certificate: Vec<u8>,
+}
+
+impl Shared {
+    pub fn new(
+        config: Config,
+        level: Level,
+        broker: Broker,
+        pushed: PushedPeers,
+        credentials: &Credentials,
+        workers: &Workers,
+    ) -> Self {
+        let certificate = leaf(credentials);
+        let held = Held { config, numbers: PeerNumbers::default(), pushed, certificate };
+        Self {
+            broker,
+            level,
+            workers: workers.watched.clone(),
+            selection: workers.selection.clone(),
+            started: Instant::now(),
+            held: Mutex::new(held),
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn node(&self) -> String {
+        self.held().config.node.name.clone()
+    }
+
+    pub fn port_name(&self) -> &'static str {
+        self.selection.selected.label()
+    }
+
+    pub fn uptime_s(&self) -> u64 {
+        self.started.elapsed().as_secs()
+    }
+
+    pub fn snapshot_number(&self) -> Option<u64> {
+        self.held().pushed.number()
+    }
+
+    /// The names of the peers in force, by number.
+    pub fn peer_names(&self) -> Vec<(stoq::PeerId, String)> {
+        let mut held = self.held();
+        let (peers, _) = held.pushed.merged(&held.config);
+        peers.into_iter().map(|peer| (held.numbers.of(&peer.name), peer.name)).collect()
+    }
+
+    /// Gives every worker a command.
+    pub fn send_all(&self, command: impl Fn() -> Command) {
+        for worker in &self.workers {
+            if let Err(error) = worker.handle.send(command()) {
+                tracing::error!("{error}");
+            }
+        }
+    }
+
+    /// Makes workers and kernel know the peers in force.
+    pub fn use_peers(&self) -> Result<()> {
+        let mut held = self.held();
+        self.use_peers_of(&mut held)
+    }
+
+    fn use_peers_of(&self, held: &mut Held) -> Result<()> {
+        let (peers, left_out) = held.pushed.merged(&held.config);
+        for what in left_out {
+            tracing::warn!("pushed but left out: {what}");
+        }
+        let peering = Arc::new(held.numbers.peering(&peers)?);
+        self.install_routes(&held.config, &peers);
+        self.send_all(|| Command::Peers(Arc::clone(&peering)));
+        Ok(())
+    }
+
+    /// Makes the kernel's routes those of the peers' networks.
+    fn install_routes(&self, config: &Config, peers: &[Peer]) {
+        let Some(tunnel) = &config.tunnel else { return };
+        if tunnel.routes == Routes::Off {
+            return;
+        }
+        let prefixes: Vec<Prefix> = peers.iter().flat_map(|p| p.allowed_ips.clone()).collect();
+        let endpoints: Vec<_> = peers.iter().flat_map(|p| &p.endpoints).map(|e| e.ip()).collect();
+        for error in self.broker.set_routes(&prefixes, &endpoints) {
+            tracing::error!("a route is missing: {error}");
+        }
+    }
+
+    pub fn reload_and_log(&self) {
+        match self.reload_now() {
+            Ok(_) => tracing::info!("reloaded"),
+            Err(error) => tracing::error!("reload refused, nothing changed: {error:#}"),
+        }
+    }
+
+    /// Reads file and identity again. Returns the keys that need a restart.
+    fn reload_now(&self) -> Result<Vec<String>> {
+        let config = self.broker.reload()?;
+        let credentials = credentials(&config, &self.broker)?;
+        let mut held = self.held();
+        let changed = Config::diff(&held.config, &config);
+        for key in &changed {
+            tracing::warn!("{key} changed, which takes effect at the next restart only");
+        }
+        self.level.set(config.log.level).context("setting the log level")?;
+        held.config = config;
+        self.use_peers_of(&mut held)?;
+        if leaf(&credentials) != held.certificate {
+            held.certificate = leaf(&credentials);
+            self.send_all(|| Command::Credentials(credentials.clone()));
+        }
+        Ok(changed.into_iter().map(str::to_owned).collect())
+    }
+}
+
+fn leaf(credentials: &Credentials) -> Vec<u8> {
+    credentials.identity.chain().first().map(|leaf| leaf.to_vec()).unwrap_or_default()
+}
+
+fn refused(error: impl std::fmt::Display) -> Refusal {
+    Refusal::new(ErrorCode::Refused, error.to_string())
+}
+
+impl Operations for Shared {
+    fn may(&self, uid: u32, right: Right) -> bool {
+        permits(&self.held().config.control, uid, right)
+    }
+
+    fn status(&self) -> Status {
+        self.status_now()
+    }
+
+    fn reload(&self) -> Result<(Vec<String>, Vec<String>), Refusal> {
+        let changed = self.reload_now().map_err(|error| refused(format!("{error:#}")))?;
+        Ok((changed, Vec::new()))
+    }
+
+    fn drain(&self) -> Result<(), Refusal> {
+        // The way of every end: the main thread drains.
+        kill(Pid::this(), Signal::SIGTERM).map_err(refused)
+    }
+
+    fn push(&self, snapshot: Snapshot) -> Result<Vec<String>, Refusal> {
+        let mut held = self.held();
+        let Held { pushed, config, .. } = &mut *held;
+        pushed.push(snapshot, config)?;
+        let (_, left_out) = pushed.merged(config);
+        self.use_peers_of(&mut held).map_err(refused)?;
+        Ok(left_out)
+    }
+
+    fn capture(&self, point: CapturePoint) -> Result<Receiver<Copied>, Refusal> {
+        let point = match point {
+            CapturePoint::Tunnel => Point::Tunnel,
+            CapturePoint::Wire => Point::Wire,
+        };
+        let (to, copies) = bounded(CAPTURE_QUEUE);
+        self.send_all(|| Command::Tap(Tap { point, to: to.clone() }));
+        Ok(copies)
+    }
+}
