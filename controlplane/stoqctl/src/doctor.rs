@@ -1,6 +1,6 @@
 //! `stoqctl doctor`: what is wrong with this host and this node, and what mends it.
 //!
-//! The host's stages come from `stoq-tuning`, what only a node has from [`node`](crate::node).
+//! The host's stages come from `stoq-tuning`, what only a node has from [`node`].
 //! This module puts them together and shows them.
 
 use std::fmt::Write;
