@@ -103,10 +103,9 @@ fn an_unreachable_network_does_not_end_a_port() {
         for (name, kind, options) in modes() {
             let mut rx = Rig::new(kind, &options, &["[::]:0"]);
             let mut tx = Rig::new(kind, &options, &["[::]:0"]);
-            for to in ["192.0.2.1:9", "[2001:db8::1]:9"] {
-                for _ in 0..6 {
-                    tx.queue(&[1; 100], &dial(to.parse().unwrap()));
-                }
+            let unreachable = ["192.0.2.1:9", "[2001:db8::1]:9"];
+            for to in unreachable.iter().flat_map(|to| [to; 6]) {
+                tx.queue(&[1; 100], &dial(to.parse().unwrap()));
             }
             tx.queue(b"still here", &dial(loopback(rx.locals[0], true)));
             tx.port.flush().unwrap();

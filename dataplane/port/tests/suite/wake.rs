@@ -1,5 +1,6 @@
 //! What wakes a worker, and what does not.
 
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -106,45 +107,54 @@ fn a_long_stream_never_runs_out_of_buffers_for_good() {
     }
 }
 
+/// Packets that cross in the test below, and how many at a time.
+const PACKETS: u64 = 60_000;
+const WINDOW: u64 = 64;
+
+/// Sends until the other end has told that all arrived.
+fn send_windows(mut tx: Rig, to: SocketAddr) {
+    let (mut sent, mut heard) = (0, 0);
+    let deadline = Instant::now() + 3 * PATIENCE;
+    while heard < PACKETS {
+        while sent - heard < WINDOW && sent < PACKETS {
+            tx.queue(&[2; 1200], &dial(to));
+            sent += 1;
+        }
+        tx.port.flush().unwrap();
+        tx.port.wait(Some(Duration::from_millis(100))).unwrap();
+        let mut hear = |answer: &mut [u8], _: &_| {
+            heard = u64::from_be_bytes((&*answer).try_into().unwrap());
+        };
+        tx.port.receive(&mut hear).unwrap();
+        assert!(Instant::now() < deadline, "{heard} of {PACKETS} arrived");
+    }
+}
+
+/// Takes packets and tells how many arrived; `going` says whether the sender still sends.
+fn take_windows(rx: &mut Rig, going: &dyn Fn() -> bool) {
+    let mut received = 0;
+    while received < PACKETS {
+        let mut from = None;
+        rx.port.wait(Some(PATIENCE)).unwrap();
+        let count = rx.port.receive(&mut |_, meta| from = Some(meta.from)).unwrap();
+        assert!(count > 0 || going(), "{received} of {PACKETS}");
+        received += count as u64;
+        if let Some(from) = from {
+            rx.queue(&received.to_be_bytes(), &dial(from));
+            rx.port.flush().unwrap();
+        }
+    }
+}
+
 #[test]
 fn two_busy_ends_never_stall() {
-    const PACKETS: u64 = 60_000;
-    const WINDOW: u64 = 64;
     for (name, kind, options) in modes() {
         let mut rx = Rig::new(kind, &options, &["[::1]:0"]);
         let to = rx.locals[0];
-        let theirs = options.clone();
         let sender = std::thread::spawn(move || {
-            let mut tx = Rig::new(kind, &theirs, &["[::1]:0"]);
-            let (mut sent, mut heard) = (0, 0);
-            let deadline = Instant::now() + 3 * PATIENCE;
-            while heard < PACKETS {
-                while sent - heard < WINDOW && sent < PACKETS {
-                    tx.queue(&[2; 1200], &dial(to));
-                    sent += 1;
-                }
-                tx.port.flush().unwrap();
-                tx.port.wait(Some(Duration::from_millis(100))).unwrap();
-                tx.port
-                    .receive(&mut |answer, _| {
-                        heard = u64::from_be_bytes(answer.try_into().unwrap())
-                    })
-                    .unwrap();
-                assert!(Instant::now() < deadline, "{heard} of {PACKETS} arrived");
-            }
+            send_windows(Rig::new(kind, &options, &["[::1]:0"]), to);
         });
-        let mut received = 0;
-        while received < PACKETS {
-            let mut from = None;
-            rx.port.wait(Some(PATIENCE)).unwrap();
-            let count = rx.port.receive(&mut |_, meta| from = Some(meta.from)).unwrap();
-            assert!(count > 0 || !sender.is_finished(), "{name}: {received} of {PACKETS}");
-            received += count as u64;
-            if let Some(from) = from {
-                rx.queue(&received.to_be_bytes(), &dial(from));
-                rx.port.flush().unwrap();
-            }
-        }
+        take_windows(&mut rx, &|| !sender.is_finished());
         sender.join().expect(&name);
     }
 }
