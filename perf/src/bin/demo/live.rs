@@ -21,7 +21,6 @@ struct Reading {
     /// Bytes that came out of the tunnel, at either end.
     inner_bytes: u64,
     cpu: [CpuTime; 2],
-    tier: String,
     rtt_us: u64,
 }
 
@@ -49,7 +48,7 @@ pub fn watch<T: Send>(
                 (_, Err(error)) => format!("no figures: {error:#}"),
                 (None, Ok(_)) => String::new(),
             };
-            println!("    {:<34}{figures}", progress());
+            println!("    {:<22}{figures}", progress());
             last = now.ok();
         }
         worker.join().map_err(|_| anyhow!("the job panicked"))?
@@ -64,7 +63,6 @@ fn read(nodes: [&Node; 2]) -> Result<Reading> {
         at: Instant::now(),
         inner_bytes: links.iter().filter_map(|link| link["rx_bytes"].as_u64()).sum(),
         cpu: nodes.map(|node| node.process.cpu_time()),
-        tier: links[0]["tier"].as_str().unwrap_or("?").to_owned(),
         rtt_us: links[0]["rtt_us"].as_u64().unwrap_or(0),
     })
 }
@@ -74,9 +72,8 @@ fn figures(last: &Reading, now: &Reading) -> String {
     let gbps = gbps(now.inner_bytes.saturating_sub(last.inner_bytes), seconds);
     let cpu = |node: usize| 100.0 * now.cpu[node].since(last.cpu[node]).total_s() / seconds;
     format!(
-        "tunnel {gbps:5.2} Gbit/s   rtt {:.2} ms   tier {:<5}   cpu {:3.0} % + {:3.0} %",
+        "tunnel {gbps:5.2} Gbit/s   rtt {:.2} ms   cpu {:3.0} % + {:3.0} %",
         Duration::from_micros(now.rtt_us).as_secs_f64() * 1000.0,
-        now.tier,
         cpu(0),
         cpu(1)
     )
@@ -98,7 +95,6 @@ mod tests {
             at,
             inner_bytes,
             cpu: [CpuTime { user_s, system_s: 0.0 }; 2],
-            tier: "1G".to_owned(),
             rtt_us: 310,
         };
         let begin = Instant::now();
