@@ -4,6 +4,8 @@ use crate::{Fixture, MIB, SOON};
 use stoq_perf::bed::{Family, Side};
 use stoq_perf::measure::iperf::{Load, Transfer};
 use stoq_perf::measure::ping;
+use stoq_perf::node::LINK_UP;
+use stoq_perf::wait;
 
 crate::on_each_port!(
     over_ipv6,
@@ -42,8 +44,14 @@ fn over(fixture: &Fixture, outside: Family) {
     }
 }
 
+/// One end only listens, so that what the other one chooses is what is used.
 fn prefers_ipv6(fixture: &Fixture) {
-    let (a, _b) = fixture.start();
+    let mut listens = fixture.config();
+    listens.over(&[]);
+    let b = fixture.deployment.start(Side::B, &listens).unwrap();
+    wait::until("the listener", SOON, || b.status().map_err(|error| error.to_string())).unwrap();
+    let mut a = fixture.deployment.start(Side::A, &fixture.config()).unwrap();
+    a.wait_for_link("up", LINK_UP).unwrap();
     let status = a.status().unwrap();
     let endpoint = status["links"][0]["endpoint"].as_str().unwrap();
     assert!(endpoint.starts_with("[fd00:99::2]"), "{endpoint}");

@@ -76,6 +76,8 @@ fn a_certificate_that_has_expired(fixture: &Fixture) {
         b.status().map_err(|error| error.to_string())
     })
     .unwrap();
+    // It is valid to the end of its last second (RFC 5280 §4.1.2.5).
+    let end = end + Duration::from_secs(1);
     wait::until("the end of the certificate", BRIEF + SOON, || {
         let left = end.duration_since(SystemTime::now());
         left.map_or(Ok(()), |left| Err(format!("{left:?} left")))

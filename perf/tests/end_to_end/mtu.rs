@@ -11,8 +11,8 @@ crate::on_each_port!(a_path_of_1280_bytes, a_path_that_shrinks_under_traffic, to
 /// How long black-hole detection may take (RFC 8899 §4.3: several probes must be lost first).
 const NOTICED: Duration = Duration::from_secs(30);
 
-/// Records that show that a flow goes on, and not only empties a buffer.
-const GOES_ON: u64 = 500;
+/// Records that show that a flow goes on, and not only empties buffers: 20 MiB.
+const GOES_ON: u64 = 5000;
 
 fn a_path_of_1280_bytes(fixture: &Fixture) {
     fixture.bed.middle_mtu(1280).unwrap();

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use stoq_perf::bed::{Family, Side};
 use stoq_perf::process::Process;
+use stoq_perf::wait;
 
 crate::on_each_port!(no_plaintext_on_the_wire);
 
@@ -25,17 +26,18 @@ fn no_plaintext_on_the_wire(fixture: &Fixture) {
         say(fixture, Side::B.host(family));
     }
     shout(fixture);
-    // It ends by SIGTERM only after it has written all that it saw.
-    assert!(tcpdump.terminate(SOON).unwrap().success());
-    let seen = fs::read(&capture).unwrap();
-    assert!(contains(&seen, PUBLIC), "the capture does not show what it must");
+    let seen = wait::until("the public words in the capture", SOON, || {
+        let seen = fs::read(&capture).unwrap_or_default();
+        if contains(&seen, PUBLIC) { Ok(seen) } else { Err(tcpdump.log()) }
+    });
+    let seen = seen.unwrap();
     assert!(!contains(&seen, SECRET), "plaintext on the wire");
 }
 
 fn start_capture(fixture: &Fixture, file: &Path) -> Process {
     let log = fixture.bed.folder().join("tcpdump.log");
     let file = file.to_string_lossy().into_owned();
-    let words = ["-i", "m-a", "-U", "-s", "0", "-Z", "root", "-w", &file];
+    let words = ["-i", "m-a", "--immediate-mode", "-U", "-s", "0", "-Z", "root", "-w", &file];
     let mut tcpdump =
         Process::spawn(&fixture.bed.middle, &log, Path::new("tcpdump"), words).unwrap();
     tcpdump.wait_for_log("listening on", SOON).unwrap();
