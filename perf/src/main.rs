@@ -4,6 +4,7 @@
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use std::io;
+use std::process::ExitCode;
 use stoq_perf::bed::{Bed, Shape};
 use stoq_perf::bench::{Subject, relay, tunnel};
 use stoq_perf::soak;
@@ -58,8 +59,18 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
     Ok((key.trim().to_owned(), value.trim().to_owned()))
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("stoq-perf: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
         Command::Tunnel(args) => bench_tunnel(args),
         Command::Soak { port, minutes } => Ok(soak::run(&port, minutes)?),
         Command::Relay => Ok(relay::run()?),

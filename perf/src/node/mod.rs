@@ -39,6 +39,9 @@ pub const DRAIN: Duration = Duration::from_secs(10);
 /// Starts so far: each has a log of its own, so that a restart does not hide why the first one ended.
 static STARTS: AtomicU32 = AtomicU32::new(0);
 
+/// Deployments so far: each has keys and state of its own.
+static DEPLOYMENTS: AtomicU32 = AtomicU32::new(0);
+
 /// The keys of both nodes, under one root.
 #[derive(Clone, Debug)]
 pub struct Mesh {
@@ -95,18 +98,21 @@ pub struct Deployment<'bed> {
     pub bed: &'bed Bed,
     /// Their keys.
     pub mesh: Mesh,
+    folder: PathBuf,
     binaries: Binaries,
 }
 
 impl<'bed> Deployment<'bed> {
-    /// Makes the keys, in the bed's folder.
+    /// Makes the keys, below the bed's folder.
     ///
     /// # Errors
     /// When the programs are missing, or `stoqctl` refuses.
     pub fn new(bed: &'bed Bed) -> Result<Self> {
         let binaries = Binaries::find()?;
-        let mesh = Mesh::create(&bed.folder().join("pki"), MESH, &binaries)?;
-        Ok(Self { bed, mesh, binaries })
+        let serial = DEPLOYMENTS.fetch_add(1, Ordering::Relaxed);
+        let folder = bed.folder().join(format!("deployment-{serial}"));
+        let mesh = Mesh::create(&folder.join("pki"), MESH, &binaries)?;
+        Ok(Self { bed, mesh, folder, binaries })
     }
 
     /// The programs in use.
@@ -157,7 +163,7 @@ impl<'bed> Deployment<'bed> {
     }
 
     fn home(&self, side: Side) -> PathBuf {
-        self.bed.folder().join(format!("home-{}", side.node()))
+        self.folder.join(format!("home-{}", side.node()))
     }
 }
 
