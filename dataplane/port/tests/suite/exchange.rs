@@ -8,7 +8,7 @@ use stoq_port::{Socket, TxMeta};
 use stoq_telemetry::DropReason;
 
 use crate::modes;
-use crate::rig::{Rig, dial, loopback, plain};
+use crate::rig::{Rig, dial, hear, loopback, plain};
 
 /// A datagram that says its number, so that order and contents can be checked.
 fn datagram(number: usize, len: usize) -> Vec<u8> {
@@ -64,7 +64,7 @@ fn interleaved_destinations_each_get_their_own() {
         tx.port.flush().unwrap();
         let mut bytes = [0; 2048];
         for number in 0..60 {
-            let len = ends[number % 2].recv(&mut bytes).unwrap();
+            let len = hear(&ends[number % 2], &mut bytes).0;
             assert!(bytes[..len] == datagram(number, 500), "{name}: datagram {number}");
         }
     }
@@ -82,7 +82,7 @@ fn the_source_address_is_the_one_asked_for() {
             let from = format!("127.0.0.{}", place + 5).parse().unwrap();
             tx.queue(b"hello", &TxMeta { to, from: Some(from), socket });
             tx.port.flush().unwrap();
-            let (_, sender) = end.recv_from(&mut [0; 16]).unwrap();
+            let (_, sender) = hear(&end, &mut [0; 16]);
             assert_eq!(sender, (from, tx.locals[place].port()).into(), "{name}");
         }
     }
@@ -140,7 +140,7 @@ fn a_refused_packet_is_counted_and_the_port_goes_on() {
         tx.queue(b"good", &good);
         tx.port.flush().unwrap();
         let mut bytes = [0; 16];
-        assert_eq!(end.recv(&mut bytes).unwrap(), 4, "{name}");
+        assert_eq!(hear(&end, &mut bytes).0, 4, "{name}");
         tx.expect_dropped(DropReason::PortSend, 3);
     }
 }

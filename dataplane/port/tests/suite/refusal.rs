@@ -10,7 +10,7 @@ use stoq_port::{PortError, PortKind, PortOptions, Socket, TxMeta, UringReason};
 use stoq_telemetry::{DropReason, Drops};
 
 use crate::modes;
-use crate::rig::{PATIENCE, Rig, dial, open_socket, plain};
+use crate::rig::{PATIENCE, Rig, dial, hear, open_socket, plain};
 
 /// Sends without checksums, which is why the kernel refuses every train on it (EINVAL).
 fn without_checksums() -> (OwnedFd, std::net::SocketAddr) {
@@ -33,7 +33,7 @@ fn without_checksums() -> (OwnedFd, std::net::SocketAddr) {
 fn expect_in_order(end: &UdpSocket, name: &str, count: usize, len: usize) {
     let mut bytes = [0; 2048];
     for number in 0..count {
-        assert_eq!(end.recv(&mut bytes).unwrap(), len, "{name}");
+        assert_eq!(hear(end, &mut bytes).0, len, "{name}");
         assert_eq!(usize::from(bytes[0]), number, "{name}");
     }
 }
@@ -148,6 +148,6 @@ fn a_datagram_of_no_bytes_is_not_sent() {
         tx.queue(&[], &meta);
         tx.queue(b"some", &meta);
         tx.port.flush().unwrap();
-        assert_eq!(end.recv(&mut [0; 16]).unwrap(), 4, "{name}");
+        assert_eq!(hear(&end, &mut [0; 16]).0, 4, "{name}");
     }
 }

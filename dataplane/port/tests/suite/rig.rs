@@ -102,3 +102,14 @@ pub fn loopback(of: SocketAddr, v6: bool) -> SocketAddr {
     let ip = if v6 { "::1" } else { "127.0.0.1" };
     SocketAddr::new(ip.parse().unwrap(), of.port())
 }
+
+/// Receives one datagram on a plain socket; returns its length and sender. A ring that was closed
+/// before on this thread may still interrupt it once.
+pub fn hear(socket: &UdpSocket, bytes: &mut [u8]) -> (usize, SocketAddr) {
+    loop {
+        match socket.recv_from(bytes) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            result => return result.expect("a datagram in time"),
+        }
+    }
+}
