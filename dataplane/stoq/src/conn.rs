@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use stoq_buffer::PacketBuf;
 use stoq_telemetry::DropReason;
 
+use crate::blackhole::BlackHole;
 use crate::buffers::Buffers;
 use crate::control::{ControlError, Decoder, Frame};
 use crate::fragment::Reassembler;
@@ -97,6 +98,9 @@ pub(crate) struct Conn {
     pub datagram_max: usize,
     /// Reassembles fragmented packets; made when the first fragment comes.
     pub reassembly: Option<Box<Reassembler>>,
+    black_hole: BlackHole,
+    /// When path MTU discovery began, the last time.
+    probing_since: Instant,
     decoder: Decoder,
     outbox: Vec<u8>,
     data_sent: u64,
@@ -131,6 +135,8 @@ impl Conn {
             unanswered_since: None,
             datagram_max: 0,
             reassembly: None,
+            black_hole: BlackHole::default(),
+            probing_since: now,
             decoder: Decoder::default(),
             outbox: Vec::new(),
             data_sent: 0,
@@ -293,6 +299,21 @@ impl Conn {
     /// Whether path MTU discovery has ended, or had its time; until then large packets are cut, so
     /// that no one is told a path MTU that is about to grow.
     pub fn knows_path_mtu(&self, now: Instant) -> bool {
-        self.quic.pmtu().is_some() || now.saturating_duration_since(self.started) >= PROBING
+        self.quic.pmtu().is_some() || now.saturating_duration_since(self.probing_since) >= PROBING
+    }
+
+    /// Looks for the path MTU again if large packets vanish. Until it is found, only what every
+    /// path carries is sent.
+    pub fn mend_black_hole(&mut self, now: Instant) {
+        let stats = self.quic.stats();
+        let (acked, lost) = (stats.acked_bytes, stats.lost_bytes);
+        if !self.black_hole.check(acked, lost, stats.lost as u64, PAYLOAD_MIN as u64) {
+            return;
+        }
+        self.probing_since = now;
+        self.quic.revalidate_pmtu();
+        self.refresh();
+        let max = self.datagram_max;
+        self.quic.dgram_purge_outgoing(|datagram| datagram.len() > max);
     }
 }

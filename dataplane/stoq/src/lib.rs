@@ -16,6 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 
 pub mod admission;
 mod backlog;
+mod blackhole;
 pub mod buffers;
 pub mod cid;
 mod conn;

@@ -77,6 +77,7 @@ impl Endpoint {
             // Refused only on a closed connection, which is removed anyway.
             let _closed = conn.quic.send_ack_eliciting();
         }
+        conn.mend_black_hole(now);
         let silent = conn.unanswered_since.is_some_and(|since| {
             now.saturating_duration_since(since) >= SILENCE.max(conn.probe_timeout() * 3)
         });

@@ -12,13 +12,13 @@ use crate::context::CONTEXT_LEN;
 /// State of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkState {
-    /// Being dialled.
+    /// Being dialled, or never connected yet.
     Connecting,
     /// At least one connection carries traffic.
     Up,
     /// The node takes leave.
     Draining,
-    /// No connection, and none is being dialled: the peer has to dial.
+    /// Its connections are lost, and none is being dialled: the peer has to dial.
     Down,
 }
 
@@ -96,10 +96,10 @@ impl Endpoint {
 
 fn link_status(link: &Link, conns: &mut slab::Slab<Conn>, draining: bool) -> LinkStatus {
     let dialling = link.lanes.iter().any(|lane| lane.slot.dialler.is_dialling());
-    let state = match (draining, link.is_up(), dialling) {
-        (true, ..) => LinkState::Draining,
-        (_, true, _) => LinkState::Up,
-        (_, _, true) => LinkState::Connecting,
+    let state = match (draining, link.is_up()) {
+        (true, _) => LinkState::Draining,
+        (_, true) => LinkState::Up,
+        _ if dialling || link.boot.is_none() => LinkState::Connecting,
         _ => LinkState::Down,
     };
     let current: Vec<_> = link.lanes.iter().filter_map(|lane| lane.slot.current).collect();

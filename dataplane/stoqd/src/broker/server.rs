@@ -22,7 +22,7 @@ use super::privilege;
 use super::routing;
 use super::sys::Channel;
 use crate::config::Prefix;
-use crate::netlink::{LinkSettings, Netlink, Table};
+use crate::netlink::{self, LinkSettings, Netlink, Table};
 
 /// What the broker keeps: to change links, addresses, routes and marks, and to bind low ports.
 const KEPT: [Capability; 2] = [Capability::CAP_NET_ADMIN, Capability::CAP_NET_BIND_SERVICE];
@@ -138,7 +138,8 @@ impl Server {
             .map_err(lacking)?;
         let netlink = self.netlink()?;
         let index = netlink.index_of(&tunnel.device).map_err(text)?;
-        let gso_max_size = Some(device::GSO_MAX_SIZE);
+        // See the constant: what comes from a site must not be cut in the kernel.
+        let gso_max_size = (!netlink::forwards()).then_some(device::GSO_MAX_SIZE);
         let settings = LinkSettings { gso_max_size, ..LinkSettings::default() };
         netlink.set_link(index, settings).map_err(text)?;
         for address in &tunnel.addresses {

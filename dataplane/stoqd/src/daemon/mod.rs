@@ -79,6 +79,9 @@ fn start(path: &Path, config: Config) -> Result<(Arc<Shared>, Workers)> {
     let shared = Shared::new(config, level, broker, pushed, &credentials, &workers);
     let shared = Arc::new(shared);
     shared.use_peers()?;
+    for warning in shared.host_warnings() {
+        tracing::warn!("{warning}");
+    }
     listeners.serve(&shared)?;
     Ok((shared, workers))
 }

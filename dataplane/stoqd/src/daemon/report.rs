@@ -43,7 +43,7 @@ impl Shared {
             .flatten()
             .map(|report| Worker { core: report.core, connections: report.connections as u64 });
         let drops = self.drops().into_iter().map(|(reason, n)| (reason.label().to_owned(), n));
-        let mut warnings = Vec::new();
+        let mut warnings = self.host_warnings();
         let silent = reports.iter().filter(|report| report.is_none()).count();
         if silent > 0 {
             warnings.push(format!("{silent} workers do not answer; restart stoqd"));

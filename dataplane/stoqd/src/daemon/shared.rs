@@ -19,6 +19,7 @@ use crate::broker::Broker;
 use crate::config::{Config, Peer, Routes};
 use crate::control::{Operations, PushedPeers, permits};
 use crate::logging::Level;
+use crate::netlink::forwarding_warnings;
 use crate::worker::{Command, Copied, Point, Tap};
 
 /// Copied packets that wait for the reader of a capture at most: a burst of every worker.
@@ -77,6 +78,18 @@ impl Shared {
 
     pub fn uptime_s(&self) -> u64 {
         self.started.elapsed().as_secs()
+    }
+
+    /// What the operator should mend on this host.
+    pub fn host_warnings(&self) -> Vec<String> {
+        let held = self.held();
+        if held.config.tunnel.is_none() {
+            return Vec::new();
+        }
+        let (peers, _) = held.pushed.merged(&held.config);
+        let endpoints: Vec<_> = peers.iter().flat_map(|p| &p.endpoints).map(|e| e.ip()).collect();
+        let covers = |prefix: &Prefix| endpoints.iter().any(|ip| prefix.contains(*ip));
+        forwarding_warnings(peers.iter().flat_map(|peer| &peer.allowed_ips).any(covers))
     }
 
     pub fn snapshot_number(&self) -> Option<u64> {

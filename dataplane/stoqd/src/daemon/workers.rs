@@ -48,8 +48,8 @@ impl Workers {
         steer(&network);
         let (selection, options) = choose_port(config)?;
         let port = selection.selected;
-        let mut plan =
-            Plan { config, state, credentials, port, options, secret: random(), network };
+        let (cores, secret) = (cores(config, count), random());
+        let mut plan = Plan { config, state, credentials, port, options, secret, cores, network };
         let failed = Arc::default();
         let mut workers = Self { threads: Vec::new(), failed, watched: Vec::new(), selection };
         let shares = std::mem::take(&mut plan.network.shares);
@@ -105,7 +105,21 @@ struct Plan<'a> {
     port: PortKind,
     options: PortOptions,
     secret: [u8; 16],
+    cores: Vec<usize>,
     network: Network,
+}
+
+/// The cores that workers are pinned to: the listed ones, or the last ones that this process may
+/// use, because interrupts and everything else of the host tend to the first.
+fn cores(config: &Config, workers: usize) -> Vec<usize> {
+    if let Some(cores) = &config.transport.cores {
+        return cores.clone();
+    }
+    let allowed = core_affinity::get_core_ids().unwrap_or_default();
+    if allowed.len() <= workers {
+        return Vec::new();
+    }
+    allowed[allowed.len() - workers..].iter().map(|core| core.id).collect()
 }
 
 impl Plan<'_> {
@@ -137,7 +151,6 @@ impl Plan<'_> {
             udp_payload_max: self.network.udp_payload_max,
             ..Settings::default()
         };
-        let cores = self.config.transport.cores.as_deref().unwrap_or_default();
         Setup {
             local,
             settings,
@@ -147,7 +160,7 @@ impl Plan<'_> {
             sockets: share.sockets,
             device: share.queue,
             addresses: self.network.addresses.clone(),
-            core: cores.get(index).copied(),
+            core: self.cores.get(index).copied(),
             flow_secret: self.secret,
             inbox,
         }

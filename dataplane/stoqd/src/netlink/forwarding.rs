@@ -10,6 +10,14 @@ pub fn forwarding_warnings(guarded: bool) -> Vec<String> {
     warnings(Path::new("/proc/sys"), guarded)
 }
 
+/// Whether this host passes packets on between its interfaces, in either family.
+#[must_use]
+pub fn forwards() -> bool {
+    ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"]
+        .iter()
+        .any(|path| std::fs::read_to_string(path).is_ok_and(|text| text.trim() != "0"))
+}
+
 fn warnings(root: &Path, guarded: bool) -> Vec<String> {
     let is = |name: &str, value: &str| {
         let path = root.join(name.replace('.', "/"));

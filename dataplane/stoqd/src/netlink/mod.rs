@@ -21,7 +21,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::sys::socket::{self, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 
-pub use forwarding::forwarding_warnings;
+pub use forwarding::{forwarding_warnings, forwards};
 pub use link::LinkSettings;
 pub use route::{PROTOCOL, Path, Table};
 pub use rule::Rule;
