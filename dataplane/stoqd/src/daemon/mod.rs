@@ -21,6 +21,7 @@ use nix::sys::signal::{SigSet, Signal};
 
 use self::identity::credentials;
 use self::network::Network;
+use self::peering::PeerNumbers;
 use self::servers::Listeners;
 use self::shared::Shared;
 use self::state::State;
@@ -75,8 +76,10 @@ fn start(path: &Path, config: Config) -> Result<(Arc<Shared>, Workers)> {
     let listeners = Listeners::bind(&config)?;
     let network = Network::prepare(&broker, &config)?;
     privilege::drop_for_good(user)?;
-    let workers = Workers::start(&config, network, &state, &credentials)?;
-    let shared = Shared::new(config, level, broker, pushed, &credentials, &workers);
+    let mut numbers = PeerNumbers::default();
+    let peering = Arc::new(numbers.peering(&pushed.merged(&config).0)?);
+    let workers = Workers::start(&config, network, &state, &credentials, &peering)?;
+    let shared = Shared::new(config, numbers, level, broker, pushed, &credentials, &workers);
     let shared = Arc::new(shared);
     shared.use_peers()?;
     for warning in shared.host_warnings() {

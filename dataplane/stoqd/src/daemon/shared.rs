@@ -46,6 +46,7 @@ struct Held {
 impl Shared {
     pub fn new(
         config: Config,
+        numbers: PeerNumbers,
         level: Level,
         broker: Broker,
         pushed: PushedPeers,
@@ -53,7 +54,7 @@ impl Shared {
         workers: &Workers,
     ) -> Self {
         let certificate = leaf(credentials);
-        let held = Held { config, numbers: PeerNumbers::default(), pushed, certificate };
+        let held = Held { config, numbers, pushed, certificate };
         Self {
             broker,
             level,

@@ -19,7 +19,7 @@ use stoq_telemetry::Drops;
 use super::network::{Network, Share};
 use super::state::{State, random};
 use crate::config::{Config, PortChoice, SenderChoice};
-use crate::worker::{Handle, Setup, Worker, WorkerError, mailboxes};
+use crate::worker::{Command, Handle, Peering, Setup, Worker, WorkerError, mailboxes};
 
 /// What the rest of the daemon has of a worker.
 #[derive(Clone)]
@@ -43,6 +43,7 @@ impl Workers {
         network: Network,
         state: &State,
         credentials: &Credentials,
+        peering: &Arc<Peering>,
     ) -> Result<Self> {
         let count = network.shares.len();
         steer(&network);
@@ -58,6 +59,8 @@ impl Workers {
             let drops = Arc::new(Drops::default());
             let local = plan.local(index, count, &drops);
             let setup = plan.setup(index, local, share, inbox);
+            // Before the first packet: nobody may be refused for not being known yet.
+            handle.send(Command::Peers(Arc::clone(peering)))?;
             let (ready, opened) = bounded(1);
             let failed = Arc::clone(&workers.failed);
             let thread = std::thread::Builder::new().name(format!("worker-{index}"));

@@ -185,6 +185,7 @@ impl Worker {
     /// # Errors
     /// When port or device fail for good.
     pub fn run(mut self) -> Result<(), WorkerError> {
+        self.take_commands();
         loop {
             let now = Instant::now();
             if self.endpoint.poll_timeout().is_some_and(|at| at <= now) {
