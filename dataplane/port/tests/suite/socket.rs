@@ -95,17 +95,30 @@ fn a_packet_too_short_to_name_a_worker_goes_to_the_first() {
     }
 }
 
+/// Names the port and address to a process that opens and closes it, and ends.
+const CHILD: &str = "STOQ_PORT_CHILD";
+
+/// The other half of the test below; does nothing on its own.
+#[test]
+fn a_process_that_uses_a_port_and_ends() {
+    let Ok(what) = std::env::var(CHILD) else { return };
+    let (mode, bind) = what.split_once(' ').unwrap();
+    let (_, kind, options) = crate::modes().swap_remove(mode.parse().unwrap());
+    let opened = socket::open(&SocketSpec::new(bind.parse().unwrap())).unwrap();
+    let sockets = vec![(Socket::Listen(0), opened.fd)];
+    let mut port = stoq_port::open(kind, sockets, &options, Default::default()).unwrap();
+    plain("[::1]:0").send_to(b"to one that ends", opened.local).unwrap();
+    port.wait(Some(PATIENCE)).unwrap();
+}
+
 #[test]
 fn a_closed_port_gives_its_address_back_at_once() {
-    for (name, kind, options) in crate::modes() {
-        let mut bind = "[::1]:0".parse().unwrap();
-        for _ in 0..5 {
-            let opened = socket::open(&SocketSpec::new(bind)).expect(&name);
-            bind = opened.local;
-            let sockets = vec![(Socket::Listen(0), opened.fd)];
-            let mut port = stoq_port::open(kind, sockets, &options, Default::default()).unwrap();
-            plain("[::1]:0").send_to(b"to one that ends", bind).unwrap();
-            port.wait(Some(PATIENCE)).unwrap();
-        }
+    let bind = plain("[::1]:0").local_addr().unwrap();
+    for mode in (0..crate::modes().len()).cycle().take(100) {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "socket::a_process_that_uses_a_port_and_ends"]);
+        let output = child.env(CHILD, format!("{mode} {bind}")).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        drop(socket::open(&SocketSpec::new(bind)).expect(&crate::modes()[mode].0));
     }
 }
