@@ -114,11 +114,12 @@ fn a_process_that_uses_a_port_and_ends() {
 #[test]
 fn a_closed_port_gives_its_address_back_at_once() {
     let bind = plain("[::1]:0").local_addr().unwrap();
-    for mode in (0..crate::modes().len()).cycle().take(100) {
+    let modes = crate::modes();
+    for mode in (0..modes.len()).cycle().take(100) {
         let mut child = std::process::Command::new(std::env::current_exe().unwrap());
         child.args(["--exact", "socket::a_process_that_uses_a_port_and_ends"]);
         let output = child.env(CHILD, format!("{mode} {bind}")).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-        drop(socket::open(&SocketSpec::new(bind)).expect(&crate::modes()[mode].0));
+        drop(socket::open(&SocketSpec::new(bind)).expect(&modes[mode].0));
     }
 }
