@@ -37,7 +37,8 @@ enum Command {
 
 #[derive(Args)]
 struct TunnelArgs {
-    /// What to measure: none, stoq (all ports), mio, uring, gotatun, quincy; default all.
+    /// What to measure: none, stoq (all ports), mio, uring, gotatun, quincy (these are the
+    /// default), quincy-noise.
     #[arg(long, value_delimiter = ',', value_parser = Subject::named)]
     only: Vec<Vec<Subject>>,
     /// Rates of the wire in Mbit/s, or none.
@@ -80,7 +81,7 @@ fn run(command: Command) -> Result<()> {
 
 fn bench_tunnel(args: TunnelArgs) -> Result<()> {
     let named: Vec<Subject> = args.only.into_iter().flatten().collect();
-    let subjects = if named.is_empty() { Subject::ALL.to_vec() } else { named };
+    let subjects = if named.is_empty() { Subject::DEFAULT.to_vec() } else { named };
     let TunnelArgs { shape, seconds, rounds, set, .. } = args;
     let plan = tunnel::Plan { subjects, shapes: shape, seconds, rounds, settings: set };
     match tunnel::run(&plan)? {

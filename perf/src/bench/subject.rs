@@ -24,7 +24,16 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// All that are measured by default, in the order of the table.
+    /// Those that are measured by default, in the order of the table.
+    pub const DEFAULT: [Self; 5] = [
+        Self::NoTunnel,
+        Self::Stoq("mio"),
+        Self::Stoq("uring"),
+        Self::Peer(Peer::Gotatun),
+        Self::Peer(Peer::Quincy),
+    ];
+
+    /// All of them.
     pub const ALL: [Self; 6] = [
         Self::NoTunnel,
         Self::Stoq("mio"),

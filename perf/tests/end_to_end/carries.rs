@@ -79,7 +79,7 @@ fn udp_arrives_at_a_modest_rate(fixture: &Fixture) {
         let address = Side::B.host(family);
         let transfer = Transfer::start(hosts, address, load, (0, 2), fixture.bed.folder()).unwrap();
         let result = transfer.finish().unwrap();
-        assert!(result.lost_percent < 1.0, "{family:?}: {result:?}");
+        assert!(result.lost_percent < 5.0, "{family:?}: {result:?}");
         assert!(result.mbps > 45.0, "{family:?}: {result:?}");
     }
 }

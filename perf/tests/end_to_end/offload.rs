@@ -5,6 +5,10 @@ use stoq_perf::bed::{Family, Side};
 use stoq_perf::measure::iperf::{Load, Transfer};
 use stoq_perf::node::Node;
 
+/// UDP that may be lost, in percent: two cores that also build something lose some for want of time. A
+/// wrong checksum or length would lose all.
+const UDP_LOST_MAX: f64 = 30.0;
+
 crate::on_each_port!(each_offload_off, all_offloads_off);
 
 const OFFLOADS: [&str; 7] = [
@@ -46,7 +50,7 @@ fn carries_without(fixture: &Fixture, offloads: &[&str]) {
     let (address, load) = (Side::B.host(Family::V6), Load::Udp(20));
     let transfer = Transfer::start(hosts, address, load, (0, 1), fixture.bed.folder()).unwrap();
     let udp = transfer.finish().unwrap();
-    assert!(udp.lost_percent < 2.0, "without {offloads:?}: {udp:?}");
+    assert!(udp.lost_percent < UDP_LOST_MAX, "without {offloads:?}: {udp:?}");
     stop(a);
     stop(b);
 }
