@@ -11,6 +11,7 @@ use crate::blackhole::BlackHole;
 use crate::buffers::Buffers;
 use crate::control::{ControlError, Decoder, Frame};
 use crate::fragment::Reassembler;
+use crate::governor::{Governor, PathView};
 use crate::{Path, PeerId, Transmit, tls};
 
 /// The control stream: the first bidirectional stream of the dialler.
@@ -87,6 +88,8 @@ pub(crate) struct Conn {
     pub needs_progress: bool,
     /// The connection ID that the dialler made up, while the handshake lasts.
     pub initial_dcid: Option<Vec<u8>>,
+    /// How long an answer takes at the most, as far as is known.
+    pub probe_timeout: Duration,
     pub timer: Option<Instant>,
     /// When the endpoint looks after it next.
     pub check_at: Instant,
@@ -103,7 +106,7 @@ pub(crate) struct Conn {
     probing_since: Instant,
     decoder: Decoder,
     outbox: Vec<u8>,
-    data_sent: u64,
+    governor: Governor,
     received: usize,
 }
 
@@ -128,6 +131,7 @@ impl Conn {
             is_active: false,
             needs_progress: true,
             initial_dcid: None,
+            probe_timeout: Duration::from_millis(300),
             timer: None,
             check_at: now,
             started: now,
@@ -139,7 +143,7 @@ impl Conn {
             probing_since: now,
             decoder: Decoder::default(),
             outbox: Vec::new(),
-            data_sent: 0,
+            governor: Governor::default(),
             received: 0,
         }
     }
@@ -240,11 +244,9 @@ impl Conn {
     ) -> Option<Transmit> {
         self.flush_outbox();
         let mut waiting = self.quic.dgram_send_queue_len();
-        if waiting == 0
-            && let Some(payload) = next(self.datagram_max)
-        {
-            let fits = self.quic.dgram_send_buf(payload).is_ok();
-            waiting = usize::from(fits);
+        if waiting == 0 && self.governor.permits(now, self.probe_timeout * 3) {
+            let queued = next(self.datagram_max).map(|payload| self.quic.dgram_send_buf(payload));
+            waiting = usize::from(queued.is_some_and(|queued| queued.is_ok()));
         }
         let (len, info) = match self.quic.send(out) {
             Ok(sent) => sent,
@@ -255,7 +257,7 @@ impl Conn {
             }
         };
         if waiting > self.quic.dgram_send_queue_len() {
-            self.data_sent += len as u64;
+            self.governor.sent(len);
             self.unanswered_since.get_or_insert(now);
         }
         let from = Some(info.from.ip()).filter(|ip| !ip.is_unspecified());
@@ -263,7 +265,18 @@ impl Conn {
     }
 
     /// Reads again what received packets and timers may have changed.
-    pub fn refresh(&mut self) {
+    pub fn refresh(&mut self, now: Instant) {
+        if let Some(path) = self.active_path() {
+            // RFC 9002 §6.2.1, with an acknowledgement delay of 25 ms.
+            self.probe_timeout = path.rtt
+                + (path.rttvar * 4).max(Duration::from_millis(1))
+                + Duration::from_millis(25);
+            let stats = self.quic.stats();
+            self.governor.settled(stats.acked_bytes + stats.lost_bytes);
+            let rtt_min = path.min_rtt.unwrap_or(path.rtt);
+            let view = PathView { rtt: path.rtt, variation: path.rttvar, rtt_min };
+            self.governor.look(view, now);
+        }
         // While quiche probes a size it already reports what would fit that size; a packet beyond
         // the proven one would stay in its queue.
         let Some(fits) = self.quic.dgram_max_writable_len() else { return };
@@ -274,15 +287,7 @@ impl Conn {
 
     /// Whether all DATAGRAMs that were sent are acknowledged or lost.
     pub fn is_drained(&self) -> bool {
-        let stats = self.quic.stats();
-        self.quic.dgram_send_queue_len() == 0
-            && stats.acked_bytes + stats.lost_bytes >= self.data_sent
-    }
-
-    /// One probe timeout (RFC 9002 §6.2.1) with an acknowledgement delay of 25 ms.
-    pub fn probe_timeout(&self) -> Duration {
-        let Some(path) = self.active_path() else { return Duration::from_millis(300) };
-        path.rtt + (path.rttvar * 4).max(Duration::from_millis(1)) + Duration::from_millis(25)
+        self.quic.dgram_send_queue_len() == 0 && self.governor.in_flight() == 0
     }
 
     pub fn active_path(&self) -> Option<quiche::PathStats> {
@@ -312,7 +317,7 @@ impl Conn {
         }
         self.probing_since = now;
         self.quic.revalidate_pmtu();
-        self.refresh();
+        self.refresh(now);
         let max = self.datagram_max;
         self.quic.dgram_purge_outgoing(|datagram| datagram.len() > max);
     }

@@ -25,6 +25,7 @@ pub mod control;
 pub mod dial;
 mod endpoint;
 pub mod fragment;
+mod governor;
 mod link;
 pub mod queue;
 pub mod random;

@@ -79,7 +79,7 @@ impl Endpoint {
         }
         conn.mend_black_hole(now);
         let silent = conn.unanswered_since.is_some_and(|since| {
-            now.saturating_duration_since(since) >= SILENCE.max(conn.probe_timeout() * 3)
+            now.saturating_duration_since(since) >= SILENCE.max(conn.probe_timeout * 3)
         });
         let stats = conn.quic.stats();
         let packets = stats.sent.max(stats.recv) as u64;

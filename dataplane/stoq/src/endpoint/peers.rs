@@ -177,7 +177,7 @@ impl Endpoint {
             }
         }
         if let Some(conn) = self.conns.get_mut(key) {
-            conn.refresh();
+            conn.refresh(now);
         }
     }
 
@@ -343,7 +343,7 @@ impl Endpoint {
     fn patience(&mut self, peer: PeerId, slot: u8) -> Duration {
         let current = self.link(peer).and_then(|link| link.lane(slot)?.slot.current);
         let conn = current.and_then(|member| self.conns.get(member.key));
-        conn.map_or(Duration::ZERO, Conn::probe_timeout)
+        conn.map_or(Duration::ZERO, |conn| conn.probe_timeout)
     }
 
     /// Happy eyeballs has its winner: ends the other attempts for the same slot.
