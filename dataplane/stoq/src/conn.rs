@@ -153,7 +153,15 @@ impl Conn {
     }
 
     /// Opens a packet in place. Errors close the connection inside quiche.
-    pub fn receive(&mut self, packet: &mut [u8], from: SocketAddr, now: Instant) {
+    ///
+    /// # Errors
+    /// With the reason to count when there was nothing in it for this connection.
+    pub fn receive(
+        &mut self,
+        packet: &mut [u8],
+        from: SocketAddr,
+        now: Instant,
+    ) -> Result<(), DropReason> {
         let info = quiche::RecvInfo { from, to: self.path.local };
         let _closed_on_error = self.quic.recv(packet, info);
         let received = self.quic.stats().recv;
@@ -161,7 +169,10 @@ impl Conn {
         if received > std::mem::replace(&mut self.received, received) {
             self.last_received = now;
             self.unanswered_since = None;
+            return Ok(());
         }
+        // A closed connection opens nothing any more, which is in order.
+        if self.stage == Stage::Closing { Ok(()) } else { Err(DropReason::NotOpened) }
     }
 
     /// The next DATAGRAM payload; none before both ends have said HELLO.

@@ -47,6 +47,7 @@ drop_reasons! {
     DeviceRead "device_read" "A packet read from the tunnel device was malformed."
     OuterMalformed "outer_malformed" "A UDP packet was no QUIC packet."
     OuterOversized "outer_oversized" "A UDP packet was larger than any that this host asks for."
+    NotOpened "not_opened" "A packet of a connection could not be opened: altered, repeated, or too late."
     CidUnknown "cid_unknown" "A packet named a connection that does not exist (any more)."
     CidForged "cid_forged" "A connection ID failed its keyed check."
     CidOldGeneration "cid_old_generation" "A packet was for an earlier run of this daemon; a stateless reset answered it if allowed."

@@ -216,7 +216,9 @@ impl Endpoint {
             }
             self.handshake_packets_left -= 1;
         }
-        conn.receive(datagram, path.remote, now);
+        if let Err(reason) = conn.receive(datagram, path.remote, now) {
+            self.local.drops.count(reason);
+        }
         self.take_datagrams(key, now);
         self.activate(key);
     }
