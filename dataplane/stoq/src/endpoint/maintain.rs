@@ -105,7 +105,9 @@ impl Endpoint {
         let check = match conn.stage {
             Stage::Ready if quiet => conn.last_received + self.settings.keepalive,
             Stage::Ready => conn.check_at,
-            _ => conn.started + HANDSHAKE_LIFE,
+            Stage::Handshake | Stage::Hello => conn.started + HANDSHAKE_LIFE,
+            // quiche's timer ends it; a check would find nothing to do, again and again.
+            Stage::Closing => now + CHECK,
         };
         let due = conn.quic.timeout_instant().map_or(check, |at| at.min(check));
         let due = due.max(now);

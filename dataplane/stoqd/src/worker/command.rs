@@ -195,7 +195,9 @@ impl Worker {
                 }
                 Event::Down { peer } => tracing::warn!(peer = self.name(peer), "link down"),
                 Event::Refused { remote, why } => {
-                    tracing::warn!(%remote, "handshake refused: {why}");
+                    if self.log_budget.take(Instant::now()) {
+                        tracing::warn!(%remote, "handshake refused: {why}");
+                    }
                 }
             }
         }

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use stoq::PeerId;
+use stoq::admission::Budget;
 use stoq::settings::Settings;
 use stoq::tls::Credentials;
 use stoq::{Endpoint, Local};
@@ -46,6 +47,10 @@ const NAP: Duration = Duration::from_millis(500);
 /// Packets sent in one turn at most, so that receiving is never kept waiting longer than some
 /// 200 µs.
 const TRANSMIT_BURST: usize = 256;
+
+/// Refused handshakes that are logged, at once and for each second; all are counted.
+const REFUSALS_LOGGED: u32 = 20;
+const REFUSALS_LOGGED_PER_S: u32 = 1;
 
 const DEVICE: stoq_port::WatchToken = 0;
 const INBOX: stoq_port::WatchToken = 1;
@@ -126,6 +131,8 @@ pub struct Worker {
     inbox: Inbox,
     tap: Option<Tap>,
     core: Option<usize>,
+    /// Refused handshakes that may still be logged: strangers must not fill the log.
+    log_budget: Budget,
     /// The port had no room for the last packet.
     blocked: bool,
     /// Taking leave: ends once all peers were told.
@@ -166,6 +173,7 @@ impl Worker {
             inbox: setup.inbox,
             tap: None,
             core: setup.core,
+            log_budget: Budget::new(REFUSALS_LOGGED, REFUSALS_LOGGED_PER_S, now),
             blocked: false,
             stopping: false,
         };
