@@ -63,6 +63,9 @@ impl NodeConfig {
             ("control.socket", at(home, "stoqd.sock")),
             ("metrics.listen", quoted(METRICS)),
         ]);
+        if !self.settings.contains_key("transport.workers") {
+            keys.extend(core_of(side).map(|core| ("transport.cores", format!("[{core}]"))));
+        }
         keys.extend(self.settings.iter().map(|(key, value)| (key.as_str(), value.clone())));
         let mut text = String::new();
         for (key, value) in keys {
@@ -90,6 +93,17 @@ impl NodeConfig {
             allowed.join(", ")
         )
     }
+}
+
+/// The core of an edge's worker. Both edges share this machine: by itself each would take the last
+/// core, which two hosts would never do.
+fn core_of(side: Side) -> Option<usize> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let place = match side {
+        Side::A => 0,
+        Side::B => 1,
+    };
+    (cores > 1).then_some(place)
 }
 
 fn quoted(text: &str) -> String {

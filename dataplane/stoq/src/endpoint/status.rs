@@ -12,13 +12,13 @@ use crate::context::CONTEXT_LEN;
 /// State of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkState {
-    /// Being dialled, or never connected yet.
+    /// Never connected yet: dialling, or waiting to be dialled.
     Connecting,
     /// At least one connection carries traffic.
     Up,
     /// The node takes leave.
     Draining,
-    /// Its connections are lost, and none is being dialled: the peer has to dial.
+    /// It had a connection and lost it.
     Down,
 }
 
@@ -95,11 +95,10 @@ impl Endpoint {
 }
 
 fn link_status(link: &Link, conns: &mut slab::Slab<Conn>, draining: bool) -> LinkStatus {
-    let dialling = link.lanes.iter().any(|lane| lane.slot.dialler.is_dialling());
     let state = match (draining, link.is_up()) {
         (true, _) => LinkState::Draining,
         (_, true) => LinkState::Up,
-        _ if dialling || link.boot.is_none() => LinkState::Connecting,
+        _ if link.boot.is_none() => LinkState::Connecting,
         _ => LinkState::Down,
     };
     let current: Vec<_> = link.lanes.iter().filter_map(|lane| lane.slot.current).collect();

@@ -27,8 +27,8 @@ pub struct Copied {
     pub contents: Vec<u8>,
 }
 
-/// Copies packets to a bounded channel until the reader has enough; a packet that finds it full is
-/// left out and counted by the reader through `Copied`'s gaps in time, never waited for.
+/// Copies packets to a bounded channel until its reader is gone. A packet that finds it full is left
+/// out: a capture must not hold packets up.
 #[derive(Debug)]
 pub struct Tap {
     /// Where to copy.
@@ -40,7 +40,6 @@ pub struct Tap {
 impl Tap {
     fn copy(&self, contents: &[u8], addresses: Option<(SocketAddr, SocketAddr)>) {
         let contents = contents.to_vec();
-        // A full channel drops the copy: a capture must not hold packets up.
         let _full = self.to.try_send(Copied { at: SystemTime::now(), addresses, contents });
     }
 
