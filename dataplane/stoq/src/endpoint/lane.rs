@@ -27,6 +27,8 @@ pub(super) struct Link {
     pub boot: Option<BootId>,
     pub timer: Option<Instant>,
     pub was_up: bool,
+    /// Largest packet that the peer's tunnel device takes, in bytes, as it said.
+    pub tunnel_mtu: usize,
     /// The peer took leave: it is not there to be dialled at once.
     pub peer_left: bool,
     pub rx_bytes: u64,
@@ -43,6 +45,7 @@ impl Link {
             boot: None,
             timer: None,
             was_up: false,
+            tunnel_mtu: usize::MAX,
             peer_left: false,
             rx_bytes: 0,
             rx_packets: 0,

@@ -318,6 +318,7 @@ impl Endpoint {
         let patience = self.patience(peer, slot);
         let Some(link) = self.link(peer) else { return };
         link.add_lanes(worker, workers, hello.workers);
+        link.tunnel_mtu = hello.tunnel_mtu.into();
         let Some(lane) = link.lane_or_new(slot) else {
             return self.close(key, Code::ControlInvalid, b"slot beyond the maximum");
         };
@@ -373,6 +374,9 @@ impl Endpoint {
     fn frame(&mut self, key: Key, frame: &Frame, now: Instant) {
         let Some(conn) = self.conns.get(key) else { return };
         let (Some(peer), slot) = (conn.peer, conn.slot) else { return };
+        if let (Frame::TunnelMtu(mtu), Some(link)) = (frame, self.link(peer)) {
+            link.tunnel_mtu = usize::from(*mtu);
+        }
         let Frame::Goaway(Goaway { reason, .. }) = frame else { return };
         if *reason == GoawayReason::Shutdown
             && let Some(link) = self.link(peer)

@@ -83,7 +83,7 @@ impl Endpoint {
             let conn = self.conns.get(lane.slot.current?.key)?;
             conn.knows_path_mtu(now).then_some(conn.datagram_max.saturating_sub(CONTEXT_LEN))
         };
-        link.lanes.iter().filter_map(current).min()
+        link.lanes.iter().filter_map(current).min().map(|mtu| mtu.min(link.tunnel_mtu))
     }
 
     /// Every link.

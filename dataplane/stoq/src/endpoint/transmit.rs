@@ -47,10 +47,11 @@ impl Endpoint {
     ) -> Result<(), Undelivered> {
         let link = self.links.get_mut(peer.0 as usize).and_then(Option::as_mut);
         let link = link.ok_or(Undelivered::LinkDown)?;
+        let tunnel_mtu = link.tunnel_mtu;
         let lane = link.lane_for(flow).ok_or(Undelivered::LinkDown)?;
         let current = lane.slot.current.ok_or(Undelivered::LinkDown)?;
         let conn = self.conns.get_mut(current.key).ok_or(Undelivered::LinkDown)?;
-        let mtu = conn.datagram_max.saturating_sub(CONTEXT_LEN);
+        let mtu = conn.datagram_max.saturating_sub(CONTEXT_LEN).min(tunnel_mtu);
         let cut = may_cut || packet.len() <= ALWAYS_PASSES || !conn.knows_path_mtu(now);
         if packet.len() > mtu && !cut {
             return Err(Undelivered::TooBig { packet, mtu: mtu.max(ALWAYS_PASSES) });
