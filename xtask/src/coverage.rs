@@ -118,7 +118,8 @@ fn tool() -> Result<PathBuf> {
     if !tool.is_file() {
         let mut install = workspace::cargo();
         install.args(["install", "--locked", "cargo-llvm-cov", "--version", LLVM_COV_VERSION]);
-        install.arg("--root").arg(&tools);
+        // A debug build: it only starts other programs, and is there in half the time.
+        install.arg("--debug").arg("--root").arg(&tools);
         Step {
             log: "install-llvm-cov",
             title: "install cargo-llvm-cov below the target folder",
