@@ -88,6 +88,8 @@ pub(crate) struct Conn {
     pub needs_progress: bool,
     /// The connection ID that the dialler made up, while the handshake lasts.
     pub initial_dcid: Option<Vec<u8>>,
+    /// What quiche found wrong with a received packet, which closed the connection.
+    pub fault: Option<quiche::Error>,
     /// How long an answer takes at the most, as far as is known.
     pub probe_timeout: Duration,
     pub timer: Option<Instant>,
@@ -131,6 +133,7 @@ impl Conn {
             is_active: false,
             needs_progress: true,
             initial_dcid: None,
+            fault: None,
             probe_timeout: Duration::from_millis(300),
             timer: None,
             check_at: now,
@@ -163,7 +166,9 @@ impl Conn {
         now: Instant,
     ) -> Result<(), DropReason> {
         let info = quiche::RecvInfo { from, to: self.path.local };
-        let _closed_on_error = self.quic.recv(packet, info);
+        if let Err(error) = self.quic.recv(packet, info) {
+            self.fault.get_or_insert(error);
+        }
         let received = self.quic.stats().recv;
         // Only what was opened counts: garbage must not make a dead path look alive.
         if received > std::mem::replace(&mut self.received, received) {

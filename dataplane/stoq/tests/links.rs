@@ -4,7 +4,7 @@
 
 mod network;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use network::{Node, deliver, pki, run_until};
 use stoq::PeerId;
@@ -166,4 +166,40 @@ fn a_drained_node_tells_its_peers() {
     run_until(&mut a, &mut b, &mut pass_all, |a, b| a.is_up() && b.is_up());
     a.endpoint.drain(Instant::now());
     run_until(&mut a, &mut b, &mut pass_all, |a, b| a.endpoint.is_drained() && !b.is_up());
+}
+
+#[test]
+fn a_link_survives_a_blackhole_of_three_seconds() {
+    let dir = pki(&["edge-a", "edge-b"]);
+    let (mut a, mut b) = pair(dir.path(), [true, true], &Settings::default());
+    run_until(&mut a, &mut b, &mut pass_all, |a, b| a.is_up() && b.is_up());
+    let (cut, mut number) = (Instant::now(), 0);
+    let mut nothing = |_: &[u8]| false;
+    run_until(&mut a, &mut b, &mut nothing, |a, b| {
+        // Traffic both ways, by which each end notices that nothing answers.
+        if number < cut.elapsed().as_millis() as u32 / 10 {
+            number += 1;
+            send(a, number, 100);
+            send(b, number, 100);
+        }
+        cut.elapsed() > Duration::from_secs(3)
+    });
+    let back = Instant::now();
+    run_until(&mut a, &mut b, &mut pass_all, |a, b| {
+        let arrived = a.received.len().min(b.received.len());
+        if a.is_up() && b.is_up() {
+            send(a, 100_000, 100);
+            send(b, 100_000, 100);
+        }
+        arrived > 0 && numbers(a).contains(&100_000) && numbers(b).contains(&100_000)
+    });
+    assert!(
+        back.elapsed() < Duration::from_secs(3),
+        "after {:?}: {:?} {:?}",
+        back.elapsed(),
+        a.events,
+        b.events
+    );
+    let refused = [&a, &b].map(|node| node.dropped(DropReason::HandshakeFailed));
+    assert_eq!(refused, [0, 0], "{:?} {:?}", a.events, b.events);
 }

@@ -235,7 +235,8 @@ impl Endpoint {
         }
         self.local.drops.count(reason);
         let remote = conn.path.remote;
-        let why = refused.unwrap_or_else(|| format!("TLS handshake failed: {alert:?}"));
+        let why = refused
+            .unwrap_or_else(|| format!("handshake failed: {:?}, code {alert:?}", conn.fault));
         self.event(Event::Refused { remote, why });
     }
 
