@@ -6,7 +6,7 @@
 //! - [`node`]: `stoqd` on an edge, with keys from `stoqctl pki`, driven as an operator would.
 //! - [`peers`]: other tunnels, measured beside ours in one run.
 //! - [`measure`]: one TCP stream by iperf3, latency by ping.
-//! - [`bench`]: `stoq-perf tunnel`, and [`soak`]: `stoq-perf soak`.
+//! - [`mod@bench`]: `stoq-perf tunnel`, and [`soak`]: `stoq-perf soak`.
 //!
 //! Its users are `cargo xtask bench`, `cargo xtask demo` and the tests in `tests/`.
 #![forbid(unsafe_code)]

@@ -60,7 +60,7 @@ pub struct RelayStats {
     pub reordered: u64,
     /// Frames sent twice on purpose.
     pub duplicated: u64,
-    /// Frames lost because more than [`IN_FLIGHT_MAX`] were under way, or a device was full: the
+    /// Frames lost because more than 40,000 were under way, or a device was full: the
     /// relay's own doing, to be near zero in a run that is to say anything.
     pub overflowed: u64,
 }

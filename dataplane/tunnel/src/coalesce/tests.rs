@@ -1,3 +1,5 @@
+//! What merges, what does not, and that what was merged is valid to the kernel.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Pieces against what the kernel would have made of the same super-packet.
+
 use super::*;
 use crate::packet::{parse, protocol};
 use crate::sample::{ACK, CWR, FIN, PSH, Sample, bytes, sums_are_right};
