@@ -1,5 +1,5 @@
 //! When and where to dial: happy eyeballs (RFC 8305) inside a round, backoff with jitter between
-//! rounds. Pure state, time is an argument; a [`crate::link`] owns one for each slot.
+//! rounds. Pure state, time is an argument; each slot of a link owns one.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
