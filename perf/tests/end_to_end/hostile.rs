@@ -73,7 +73,10 @@ fn start_with_capture(fixture: &Fixture) -> (Vec<Vec<u8>>, (Node, Node)) {
     let mut tcpdump =
         Process::spawn(&fixture.bed.middle, &log, Path::new("tcpdump"), words).unwrap();
     tcpdump.wait_for_log("listening on", SOON).unwrap();
-    let nodes = fixture.start();
+    // The samples are taken, and sent again, over IPv6.
+    let mut config = fixture.config();
+    config.over(&[Family::V6]);
+    let nodes = fixture.deployment.start_both(&config).unwrap();
     fixture.wait_for_sites(SOON);
     fixture.copy(MIB, Family::V6);
     tcpdump.wait_exit(SOON).unwrap();
