@@ -155,29 +155,29 @@ impl Conn {
         matches!(self.origin, Origin::Dialled { .. })
     }
 
-    /// Opens a packet in place. Errors close the connection inside quiche.
-    ///
-    /// # Errors
-    /// With the reason to count when there was nothing in it for this connection.
-    pub fn receive(
-        &mut self,
-        packet: &mut [u8],
-        from: SocketAddr,
-        now: Instant,
-    ) -> Result<(), DropReason> {
+    /// Opens a packet in place. Errors close the connection inside quiche. Afterwards, or after
+    /// several packets, tell [`Conn::received`].
+    pub fn receive(&mut self, packet: &mut [u8], from: SocketAddr) {
         let info = quiche::RecvInfo { from, to: self.path.local };
         if let Err(error) = self.quic.recv(packet, info) {
             self.fault.get_or_insert(error);
         }
-        let received = self.quic.stats().recv;
+    }
+
+    /// Takes note that so many datagrams were received. Returns how many of them held nothing for
+    /// this connection.
+    pub fn received(&mut self, datagrams: u32, now: Instant) -> u32 {
+        let total = self.quic.stats().recv;
+        let before = std::mem::replace(&mut self.received, total);
+        // A datagram of a handshake may hold several packets.
+        let opened = u32::try_from(total.saturating_sub(before)).unwrap_or(u32::MAX).min(datagrams);
         // Only what was opened counts: garbage must not make a dead path look alive.
-        if received > std::mem::replace(&mut self.received, received) {
+        if opened > 0 {
             self.last_received = now;
             self.unanswered_since = None;
-            return Ok(());
         }
         // A closed connection opens nothing any more, which is in order.
-        if self.stage == Stage::Closing { Ok(()) } else { Err(DropReason::NotOpened) }
+        if self.stage == Stage::Closing { 0 } else { datagrams - opened }
     }
 
     /// The next DATAGRAM payload; none before both ends have said HELLO.

@@ -20,7 +20,7 @@ pub const ALPN: &[u8] = b"stoq/1";
 const GROUPS: &str = "X25519MLKEM768:X25519";
 
 /// Largest DATAGRAM queue inside quiche. Sending keeps at most one there, so that FQ-CoDel stays in
-/// charge; receiving drains it after every packet, and holds this many only before HELLO.
+/// charge; receiving empties it long before it is full, and holds this many only before HELLO.
 const DGRAM_QUEUE: usize = 256;
 
 /// Streams and flow control: the control stream, and services on streams.

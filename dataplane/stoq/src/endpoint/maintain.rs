@@ -36,6 +36,7 @@ impl Endpoint {
 
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.end_run();
         if self.draining.is_some_and(|at| now >= at) {
             self.close_all();
         }
@@ -200,6 +201,8 @@ impl Endpoint {
 
     /// Forgets a closed connection.
     pub(super) fn remove(&mut self, key: Key, now: Instant) {
+        // Its number may be given to another connection at once.
+        self.receiving.take_if(|run| run.key == key);
         let Some(conn) = self.conns.try_remove(key) else { return };
         if let Some(at) = conn.timer {
             self.timers.remove(&(at, Timer::Conn(key)));

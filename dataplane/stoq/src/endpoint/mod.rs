@@ -11,6 +11,7 @@ mod accept;
 mod lane;
 mod maintain;
 mod peers;
+mod receive;
 mod status;
 mod transmit;
 
@@ -22,15 +23,15 @@ use std::time::Instant;
 use slab::Slab;
 use stoq_buffer::PacketBuf;
 use stoq_identity::NodeId;
-use stoq_telemetry::{DropReason, Drops};
+use stoq_telemetry::Drops;
 
 use self::lane::Link;
+use self::receive::Receiving;
 pub use self::status::{LinkState, LinkStatus};
 pub use self::transmit::{ALWAYS_PASSES, Undelivered};
 use crate::admission::{Budget, RetryTokens};
 use crate::cid::{CID_LEN, CidKeys};
-use crate::conn::{Conn, Stage};
-use crate::context::{self, Payload};
+use crate::conn::Conn;
 use crate::control::BootId;
 use crate::link::Key;
 use crate::random;
@@ -48,9 +49,6 @@ const REPLIES_MAX: usize = 64;
 /// Stateless resets and version negotiations: at once, and for each second.
 const STRAY_BURST: u32 = 32;
 const STRAY_PER_SECOND: u32 = 256;
-
-/// Largest UDP payload that is looked at: what fits an Ethernet frame, and jumbo frames.
-const DATAGRAM_MAX: usize = 9216;
 
 /// What an endpoint is, for the life of the process.
 pub struct Local {
@@ -130,6 +128,8 @@ pub struct Endpoint {
     sent_in_turn: usize,
     timers: BTreeSet<(Instant, Timer)>,
     replies: VecDeque<(Vec<u8>, Path)>,
+    /// The connection whose packets are being received.
+    receiving: Option<Receiving>,
     inbound: VecDeque<(PeerId, PacketBuf)>,
     events: VecDeque<Event>,
     tokens: RetryTokens,
@@ -169,6 +169,7 @@ impl Endpoint {
             sent_in_turn: 0,
             timers: BTreeSet::new(),
             replies: VecDeque::new(),
+            receiving: None,
             inbound: VecDeque::new(),
             events: VecDeque::new(),
             tokens: RetryTokens::new(retry_key, now),
@@ -176,86 +177,6 @@ impl Endpoint {
             retries_sent: 0,
             draining: None,
         })
-    }
-
-    /// Begins a burst of received packets: renews the budget of handshake work.
-    pub fn begin_burst(&mut self) {
-        self.handshake_packets_left = self.settings.handshake_packets_per_burst;
-    }
-
-    /// Takes a received UDP payload, which is opened in place. Returns the worker to hand it to
-    /// when the packet is for a connection, or a slot, that another one owns.
-    pub fn receive(&mut self, datagram: &mut [u8], path: Path, now: Instant) -> Option<u8> {
-        if datagram.len() > DATAGRAM_MAX {
-            self.local.drops.count(DropReason::OuterOversized);
-            return None;
-        }
-        let Some(dcid) = crate::cid::route(datagram) else {
-            self.local.drops.count(DropReason::OuterMalformed);
-            return None;
-        };
-        let known = match <[u8; CID_LEN]>::try_from(dcid) {
-            Ok(cid) => self.by_cid.get(&cid).or_else(|| self.by_initial.get(dcid)),
-            Err(_) => None,
-        };
-        match known.copied() {
-            Some(key) => {
-                self.receive_on(key, datagram, path, now);
-                None
-            }
-            None => self.receive_stray(datagram, path, now),
-        }
-    }
-
-    fn receive_on(&mut self, key: Key, datagram: &mut [u8], path: Path, now: Instant) {
-        let Some(conn) = self.conns.get_mut(key) else { return };
-        if conn.stage == Stage::Handshake {
-            if self.handshake_packets_left == 0 {
-                self.local.drops.count(DropReason::HandshakeBudget);
-                return;
-            }
-            self.handshake_packets_left -= 1;
-        }
-        if let Err(reason) = conn.receive(datagram, path.remote, now) {
-            self.local.drops.count(reason);
-        }
-        self.take_datagrams(key, now);
-        self.activate(key);
-    }
-
-    /// Empties the DATAGRAM queue of a connection into `inbound`.
-    fn take_datagrams(&mut self, key: Key, now: Instant) {
-        let Some(conn) = self.conns.get_mut(key) else { return };
-        let Some(peer) = conn.peer else { return };
-        let link = self.links.get_mut(peer.0 as usize).and_then(Option::as_mut);
-        let Some(link) = link else { return };
-        while let Some(datagram) = conn.next_datagram() {
-            let packet = match context::parse(datagram) {
-                Ok(Payload::Packet(packet)) => Ok(Some(packet)),
-                Ok(Payload::Fragment(header, body)) => {
-                    let reassembly = conn.reassembly.get_or_insert_default();
-                    let whole = reassembly.push(header, body, now);
-                    let given_up = reassembly.take_given_up();
-                    self.local.drops.count_many(DropReason::FragmentTimeout, given_up);
-                    whole.map_err(|_| DropReason::FragmentInvalid)
-                }
-                Err(error) => Err(error.reason()),
-            };
-            match packet {
-                Ok(Some(packet)) => {
-                    link.rx_bytes += packet.len() as u64;
-                    link.rx_packets += 1;
-                    self.inbound.push_back((peer, packet));
-                }
-                Ok(None) => {}
-                Err(reason) => self.local.drops.count(reason),
-            }
-        }
-    }
-
-    /// The next inner packet that arrived, and the peer that sent it. Its content is unchecked.
-    pub fn poll_packet(&mut self) -> Option<(PeerId, PacketBuf)> {
-        self.inbound.pop_front()
     }
 
     /// What happened to links and handshakes.

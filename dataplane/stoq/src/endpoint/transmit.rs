@@ -69,6 +69,7 @@ impl Endpoint {
     /// Writes the next packet that is due to `out` (give it at least the largest UDP payload).
     /// Call until it returns `None`.
     pub fn poll_transmit(&mut self, out: &mut [u8], now: Instant) -> Option<Transmit> {
+        self.end_run();
         if let Some((reply, path)) = self.replies.pop_front() {
             out.get_mut(..reply.len())?.copy_from_slice(&reply);
             let from = Some(path.local.ip()).filter(|ip| !ip.is_unspecified());

@@ -1,0 +1,158 @@
+//! The way in: received UDP payloads to their connections, inner packets out of them.
+//!
+//! Packets of one connection come in bursts, so what can be done once for many is: finding the
+//! connection, and after its packets (of [`RUN_MAX`] at most) taking the DATAGRAMs out, counting
+//! what was not opened, and waking it.
+
+use std::time::Instant;
+
+use stoq_buffer::PacketBuf;
+use stoq_telemetry::DropReason;
+
+use super::Endpoint;
+use crate::cid::CID_LEN;
+use crate::conn::Stage;
+use crate::context::{self, Payload};
+use crate::link::Key;
+use crate::{Path, PeerId};
+
+/// Largest UDP payload that is looked at: what fits an Ethernet frame, and jumbo frames.
+const DATAGRAM_MAX: usize = 9216;
+
+/// Packets of one connection, or DATAGRAMs in them, after which these are taken out: a GRO train,
+/// and far below what quiche's queue holds, for it drops what comes beyond.
+const RUN_MAX: u32 = 64;
+
+/// A run of packets of one connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Receiving {
+    pub key: Key,
+    /// The connection ID that its last packet bore.
+    cid: [u8; CID_LEN],
+    packets: u32,
+    now: Instant,
+}
+
+impl Endpoint {
+    /// Begins a burst of received packets: renews the budget of handshake work.
+    pub fn begin_burst(&mut self) {
+        self.handshake_packets_left = self.settings.handshake_packets_per_burst;
+    }
+
+    /// Takes a received UDP payload, which is opened in place. Returns the worker to hand it to
+    /// when the packet is for a connection, or a slot, that another one owns.
+    pub fn receive(&mut self, datagram: &mut [u8], path: Path, now: Instant) -> Option<u8> {
+        if datagram.len() > DATAGRAM_MAX {
+            self.local.drops.count(DropReason::OuterOversized);
+            return None;
+        }
+        let Some(dcid) = crate::cid::route(datagram) else {
+            self.local.drops.count(DropReason::OuterMalformed);
+            return None;
+        };
+        let known = match <[u8; CID_LEN]>::try_from(dcid) {
+            Ok(cid) => self.find(cid, dcid).map(|key| (key, cid)),
+            Err(_) => None,
+        };
+        match known {
+            Some((key, cid)) => {
+                self.begin_run(key, cid, now);
+                self.receive_on(key, datagram, path, now);
+                None
+            }
+            None => self.receive_stray(datagram, path, now),
+        }
+    }
+
+    fn find(&self, cid: [u8; CID_LEN], dcid: &[u8]) -> Option<Key> {
+        match &self.receiving {
+            Some(run) if run.cid == cid => Some(run.key),
+            _ => self.by_cid.get(&cid).or_else(|| self.by_initial.get(dcid)).copied(),
+        }
+    }
+
+    fn begin_run(&mut self, key: Key, cid: [u8; CID_LEN], now: Instant) {
+        if let Some(run) = self.receiving.as_mut().filter(|run| run.key == key) {
+            run.cid = cid;
+            return;
+        }
+        self.end_run();
+        self.receiving = Some(Receiving { key, cid, packets: 0, now });
+    }
+
+    pub(super) fn receive_on(&mut self, key: Key, datagram: &mut [u8], path: Path, now: Instant) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let handshake = conn.stage == Stage::Handshake;
+        if handshake {
+            if self.handshake_packets_left == 0 {
+                self.local.drops.count(DropReason::HandshakeBudget);
+                return;
+            }
+            self.handshake_packets_left -= 1;
+        }
+        conn.receive(datagram, path.remote);
+        let is_full = conn.quic.dgram_recv_queue_len() >= RUN_MAX as usize;
+        match self.receiving.as_mut().filter(|run| run.key == key) {
+            Some(run) => {
+                run.packets += 1;
+                if handshake || is_full || run.packets >= RUN_MAX {
+                    self.end_run();
+                }
+            }
+            None => self.received(key, 1, now),
+        }
+    }
+
+    /// Does what is left to do for the packets received last.
+    pub(super) fn end_run(&mut self) {
+        if let Some(run) = self.receiving.take() {
+            self.received(run.key, run.packets, run.now);
+        }
+    }
+
+    fn received(&mut self, key: Key, packets: u32, now: Instant) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let not_opened = conn.received(packets, now);
+        if not_opened > 0 {
+            self.local.drops.count_many(DropReason::NotOpened, not_opened.into());
+        }
+        self.take_datagrams(key, now);
+        self.activate(key);
+    }
+
+    /// Empties the DATAGRAM queue of a connection into `inbound`.
+    pub(super) fn take_datagrams(&mut self, key: Key, now: Instant) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Some(peer) = conn.peer else { return };
+        let link = self.links.get_mut(peer.0 as usize).and_then(Option::as_mut);
+        let Some(link) = link else { return };
+        while let Some(datagram) = conn.next_datagram() {
+            let packet = match context::parse(datagram) {
+                Ok(Payload::Packet(packet)) => Ok(Some(packet)),
+                Ok(Payload::Fragment(header, body)) => {
+                    let reassembly = conn.reassembly.get_or_insert_default();
+                    let whole = reassembly.push(header, body, now);
+                    let given_up = reassembly.take_given_up();
+                    self.local.drops.count_many(DropReason::FragmentTimeout, given_up);
+                    whole.map_err(|_| DropReason::FragmentInvalid)
+                }
+                Err(error) => Err(error.reason()),
+            };
+            match packet {
+                Ok(Some(packet)) => {
+                    link.rx_bytes += packet.len() as u64;
+                    link.rx_packets += 1;
+                    self.inbound.push_back((peer, packet));
+                }
+                Ok(None) => {}
+                Err(reason) => self.local.drops.count(reason),
+            }
+        }
+    }
+
+    /// The next inner packet that arrived, and the peer that sent it. Its content is unchecked.
+    pub fn poll_packet(&mut self) -> Option<(PeerId, PacketBuf)> {
+        self.end_run();
+        self.inbound.pop_front()
+    }
+}
