@@ -112,7 +112,9 @@ impl Endpoint {
         };
         let due = conn.quic.timeout_instant().map_or(check, |at| at.min(check));
         let due = due.max(now);
-        if conn.timer == Some(due) {
+        // An earlier timer stays: it finds nothing to do and sets the next one. To move it with every
+        // packet would cost more, and an allocation each time.
+        if conn.timer.is_some_and(|set| set <= due) {
             return;
         }
         if let Some(old) = conn.timer.replace(due) {
