@@ -76,6 +76,14 @@ impl Dialler {
         }
     }
 
+    /// A connection is wanted after a pause, as after a round that led to nothing.
+    pub fn want_later(&mut self, now: Instant, jitter: f32) {
+        if !self.is_dialling() {
+            let pause = self.backoff(now, jitter);
+            self.want(now + pause);
+        }
+    }
+
     /// A connection is there: stops dialling.
     pub fn connected(&mut self, now: Instant) {
         self.state = State::Idle;

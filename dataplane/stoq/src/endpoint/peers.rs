@@ -404,10 +404,8 @@ impl Endpoint {
         {
             link.peer_left = true;
         }
-        if matches!(reason, GoawayReason::Replace | GoawayReason::Restart)
-            && let Some(lane) = self.link(peer).and_then(|link| link.lane(slot))
-        {
-            lane.slot.dialler.want(now);
+        if let Some(lane) = self.link(peer).and_then(|link| link.lane(slot)) {
+            lane.slot.goaway(*reason, now, fastrand::f32());
             self.reschedule_link(peer);
         }
     }
