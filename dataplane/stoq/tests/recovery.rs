@@ -181,6 +181,28 @@ fn move_of(dir: &Path, seed: u64) -> Duration {
     recovery(&mut wire, number, &format!("recovery of {seed}"))
 }
 
+/// Both ends dial each other, and IPv6 works a little later than IPv4, as when one end starts later.
+fn settles_on_ipv6(dir: &Path, seed: u64) -> Duration {
+    let mut wire = world(dir, seed);
+    let all = wire.addresses.clone();
+    for addresses in &mut wire.addresses {
+        addresses.retain(IpAddr::is_ipv4);
+    }
+    let late = Duration::from_millis(wire.random.u64(0..1500));
+    let start = Instant::now();
+    run_until(&mut wire, "IPv6", |_| start.elapsed() >= late);
+    wire.addresses = all;
+    let is_over_ipv6 = |node: &mut Node| {
+        node.endpoint.links()[0].endpoint.is_some_and(|endpoint| endpoint.is_ipv6())
+    };
+    run_until(&mut wire, &format!("IPv6 of {seed}"), |wire| wire.nodes.iter_mut().all(is_over_ipv6))
+}
+
+#[test]
+fn ipv6_is_used_where_both_families_work() {
+    in_worlds(settles_on_ipv6);
+}
+
 #[test]
 fn after_an_outage() {
     all_recovered(&in_worlds(outage));

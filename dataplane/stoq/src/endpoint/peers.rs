@@ -346,6 +346,9 @@ impl Endpoint {
         if lane.slot.admit(member, local_wins, patience) == Admission::Refused {
             return self.close(key, Code::Superseded, b"the other half of a simultaneous dial won");
         }
+        if dialled_here {
+            lane.slot.dialler.reached(endpoint, now);
+        }
         let came_up = !std::mem::replace(&mut link.was_up, true);
         link.peer_left = false;
         if let Some(conn) = self.conns.get_mut(key) {
