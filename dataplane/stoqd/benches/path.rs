@@ -209,8 +209,7 @@ fn super_packet() -> (VnetHeader, Vec<u8>) {
     packet[20..24].copy_from_slice(&[0x9c, 0x40, 0x14, 0x51]);
     packet[32] = 0x80;
     packet[33] = 0x10;
-    let gso =
-        Super { kind: Gso::Tcp4, size: SEGMENT as u16, headers: HEADERS as u16, ecn: false };
+    let gso = Super { kind: Gso::Tcp4, size: SEGMENT as u16, headers: HEADERS as u16, ecn: false };
     (VnetHeader { gso: Some(gso), partial: Some(Partial { start: 20, offset: 16 }) }, packet)
 }
 
