@@ -34,7 +34,7 @@ use crate::context::{self, Payload};
 use crate::control::BootId;
 use crate::link::Key;
 use crate::random;
-use crate::settings::Settings;
+use crate::settings::{Settings, V4_GAIN};
 use crate::tls::{self, Credentials, Refusal, TlsError};
 use crate::{Path, PeerId};
 
@@ -48,9 +48,6 @@ const REPLIES_MAX: usize = 64;
 /// Stateless resets and version negotiations: at once, and for each second.
 const STRAY_BURST: u32 = 32;
 const STRAY_PER_SECOND: u32 = 256;
-
-/// Largest UDP payload that is looked at: what fits an Ethernet frame, and jumbo frames.
-const DATAGRAM_MAX: usize = 9216;
 
 /// What an endpoint is, for the life of the process.
 pub struct Local {
@@ -186,7 +183,8 @@ impl Endpoint {
     /// Takes a received UDP payload, which is opened in place. Returns the worker to hand it to
     /// when the packet is for a connection, or a slot, that another one owns.
     pub fn receive(&mut self, datagram: &mut [u8], path: Path, now: Instant) -> Option<u8> {
-        if datagram.len() > DATAGRAM_MAX {
+        // What no path to this host carries whole: peers probe up to their MTU and not beyond ours.
+        if datagram.len() > usize::from(self.settings.udp_payload_max + V4_GAIN) {
             self.local.drops.count(DropReason::OuterOversized);
             return None;
         }
