@@ -26,7 +26,7 @@ pub fn run(socket: &Path, config: &Path) -> Result<(), Failure> {
         daemon_runs,
     };
     findings.extend(stoq_tuning::check(&Host::this(), &plan));
-    findings.extend(daemon);
+    add_news(&mut findings, daemon);
     print(&report(&findings))?;
     if count(&findings, Verdict::Problem) == 0 {
         return Ok(());
@@ -34,6 +34,19 @@ pub fn run(socket: &Path, config: &Path) -> Result<(), Failure> {
     Err(Failure::Usage(
         "expected nothing that keeps traffic from flowing, got the problems above".to_owned(),
     ))
+}
+
+/// Adds what the daemon found, without its warnings about what a stage of the host has named already:
+/// they end with the command that the stage begins with.
+fn add_news(findings: &mut Vec<Finding>, daemon: Vec<Finding>) {
+    let command = |finding: &Finding| finding.mend.split(" && ").next().map(str::to_owned);
+    let named: Vec<String> = findings
+        .iter()
+        .filter(|finding| finding.verdict != Verdict::Good)
+        .filter_map(command)
+        .collect();
+    let is_news = |finding: &Finding| !named.iter().any(|command| finding.is.ends_with(command));
+    findings.extend(daemon.into_iter().filter(is_news));
 }
 
 /// All findings: one line for what is good, the remedy and its reason for what is not.
@@ -66,6 +79,28 @@ fn count(findings: &[Finding], verdict: Verdict) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn advice(is: &str, mend: &str) -> Finding {
+        Finding {
+            stage: "test",
+            verdict: Verdict::Advice,
+            is: is.into(),
+            should: String::new(),
+            why: "",
+            mend: mend.into(),
+        }
+    }
+
+    #[test]
+    fn what_the_host_and_the_daemon_find_is_shown_once() {
+        let mend = "sysctl -w net.ipv4.ip_forward=1";
+        let mut findings =
+            vec![advice("net.ipv4.ip_forward = 0", &format!("{mend} && echo for ever"))];
+        let daemon = ["no forwarding; run: sysctl -w net.ipv4.ip_forward=1", "something else"];
+        add_news(&mut findings, daemon.map(|is| advice(is, "see the warning")).to_vec());
+        let shown: Vec<_> = findings.iter().map(|finding| finding.is.as_str()).collect();
+        assert_eq!(shown, ["net.ipv4.ip_forward = 0", "something else"]);
+    }
 
     #[test]
     fn what_is_wrong_is_shown_with_reason_and_remedy() {

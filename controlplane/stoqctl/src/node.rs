@@ -184,10 +184,15 @@ fn links(status: &Status) -> Vec<Finding> {
         if link.state == LinkState::Up {
             return Finding::good("link", is);
         }
+        // A link that never was up may be about to be, and a peer that only dials may be off.
+        let verdict = match link.state {
+            LinkState::Connecting => Verdict::Advice,
+            _ => Verdict::Problem,
+        };
         let endpoint = link.endpoint.map_or("the peer".to_owned(), |at| at.to_string());
         Finding {
             stage: "link",
-            verdict: Verdict::Problem,
+            verdict,
             is,
             should: "up".to_owned(),
             why: "traffic to this peer is dropped",
@@ -274,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn each_link_that_is_not_up_is_a_problem() {
+    fn a_link_that_went_down_is_a_problem_and_one_that_connects_is_remarked_on() {
         let link = |peer: &str, state| Link {
             peer: peer.into(),
             state,
@@ -287,12 +292,17 @@ mod tests {
             rx_bytes: 0,
         };
         let status = Status {
-            links: vec![link("b", LinkState::Up), link("c", LinkState::Connecting)],
+            links: vec![
+                link("b", LinkState::Up),
+                link("c", LinkState::Connecting),
+                link("d", LinkState::Down),
+            ],
             warnings: vec!["raise rmem_max".into()],
             ..Status::default()
         };
         let findings = links(&status);
-        let expected = [Verdict::Good, Verdict::Advice, Verdict::Good, Verdict::Problem];
+        let (good, advice) = (Verdict::Good, Verdict::Advice);
+        let expected = [good, advice, good, advice, Verdict::Problem];
         assert_eq!(verdicts(&findings), expected);
         assert!(findings[3].mend.contains("10.0.0.2:9292"), "{findings:?}");
     }

@@ -319,6 +319,13 @@ pub fn initial_dcid(slot: u8, random: [u8; CID_LEN]) -> [u8; CID_LEN] {
     bytes
 }
 
+/// Whether a dialler made this connection ID up for its first packets, as [`initial_dcid`] does; of
+/// the other IDs, none begins a connection.
+#[must_use]
+pub fn is_made_up(dcid: &[u8; CID_LEN]) -> bool {
+    dcid[0] >> 4 == FORMAT_CHOSEN
+}
+
 /// The destination connection ID of a UDP payload, by QUIC's invariants (RFC 8999 §5) and nothing
 /// else; `None` if the payload is too short to hold one. It may have any length up to 255.
 #[must_use]

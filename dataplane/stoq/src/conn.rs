@@ -96,6 +96,8 @@ pub(crate) struct Conn {
     /// When the endpoint looks after it next.
     pub check_at: Instant,
     pub started: Instant,
+    /// When this node, as the dialler, said HELLO.
+    pub hello_at: Option<Instant>,
     pub last_received: Instant,
     /// When the oldest data was sent that nothing has been received after.
     pub unanswered_since: Option<Instant>,
@@ -138,6 +140,7 @@ impl Conn {
             timer: None,
             check_at: now,
             started: now,
+            hello_at: None,
             last_received: now,
             unanswered_since: None,
             datagram_max: 0,
@@ -153,6 +156,13 @@ impl Conn {
 
     pub fn dialled_here(&self) -> bool {
         matches!(self.origin, Origin::Dialled { .. })
+    }
+
+    /// Whether this is an unfinished attempt of ours to connect the slot.
+    pub fn is_attempt(&self, peer: PeerId, slot: u8) -> bool {
+        let same = matches!(self.origin,
+            Origin::Dialled { peer: p, slot: s, .. } if p == peer && s == slot);
+        same && matches!(self.stage, Stage::Handshake | Stage::Hello)
     }
 
     /// Opens a packet in place. Errors close the connection inside quiche. Afterwards, or after

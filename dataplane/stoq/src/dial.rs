@@ -14,12 +14,23 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 /// Longest pause towards a peer that has not been seen for a while.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
-/// Longest pause while the peer was connected a short time ago: with the attempt delay and a
-/// handshake it keeps recovery within 3 s of the network's return.
-const BACKOFF_MAX_FRESH: Duration = Duration::from_secs(1);
+/// Longest pause while the peer was connected a short time ago. It keeps recovery within 3 s of the
+/// network's return, because a new attempt at each endpoint begins soon after it: the pause and its
+/// jitter, 0.625 s, and the delays of the other endpoints, 0.25 s each. For two endpoints that is
+/// 0.9 s, for the most that are tried 2.4 s; the rest is for the kernel's resolution of the
+/// neighbour, which repeats a lost question after 1 s, and for the handshake. Attempts that began
+/// before the return add nothing: they repeat their packets ever more rarely, but hold up no other.
+const BACKOFF_MAX_FRESH: Duration = Duration::from_millis(500);
 
 /// How long a peer counts as connected a short time ago.
 const FRESH: Duration = Duration::from_secs(600);
+
+/// First pause before the preferred family is tried beside a connection over the other one: by then
+/// a node that starts at the same time has started.
+const UPGRADE_FIRST: Duration = Duration::from_secs(1);
+
+/// Longest such pause: what a family that is not there costs.
+const UPGRADE_MAX: Duration = Duration::from_secs(600);
 
 /// Most endpoints tried in one round; the configuration refuses more.
 pub const ENDPOINTS_MAX: usize = 8;
@@ -39,6 +50,9 @@ pub struct Dialler {
     state: State,
     rounds_failed: u32,
     connected_last: Option<Instant>,
+    /// When the preferred family is tried again, while a connection over the other one is there.
+    upgrade: Option<Instant>,
+    upgrade_pause: Duration,
 }
 
 impl Dialler {
@@ -50,6 +64,8 @@ impl Dialler {
             state: State::Idle,
             rounds_failed: 0,
             connected_last: None,
+            upgrade: None,
+            upgrade_pause: UPGRADE_FIRST,
         }
     }
 
@@ -72,16 +88,36 @@ impl Dialler {
         }
     }
 
+    /// A connection is wanted after a pause, as after a round that led to nothing.
+    pub fn want_later(&mut self, now: Instant, jitter: f32) {
+        if !self.is_dialling() {
+            let pause = self.backoff(now, jitter);
+            self.want(now + pause);
+        }
+    }
+
     /// A connection is there: stops dialling.
     pub fn connected(&mut self, now: Instant) {
         self.state = State::Idle;
         self.rounds_failed = 0;
         self.connected_last = Some(now);
+        self.upgrade = None;
+    }
+
+    /// The connection that is there was dialled at `endpoint`. If another family is preferred, an
+    /// endpoint of that one is tried from time to time.
+    pub fn reached(&mut self, endpoint: SocketAddr, now: Instant) {
+        let prefers = |first: &SocketAddr| first.is_ipv6() != endpoint.is_ipv6();
+        if self.endpoints.first().is_some_and(prefers) {
+            self.upgrade = Some(now + self.upgrade_pause);
+        } else {
+            self.upgrade_pause = UPGRADE_FIRST;
+        }
     }
 
     /// The endpoint to dial now, if one is due. `jitter` is a random number in 0..1.
     pub fn poll(&mut self, now: Instant, jitter: f32) -> Option<SocketAddr> {
-        let State::Round { next, at } = self.state else { return None };
+        let State::Round { next, at } = self.state else { return self.poll_upgrade(now) };
         if now < at {
             return None;
         }
@@ -94,11 +130,20 @@ impl Dialler {
         Some(endpoint)
     }
 
+    fn poll_upgrade(&mut self, now: Instant) -> Option<SocketAddr> {
+        if self.upgrade.is_none_or(|at| now < at) {
+            return None;
+        }
+        self.upgrade_pause = (self.upgrade_pause * 2).min(UPGRADE_MAX);
+        self.upgrade = Some(now + self.upgrade_pause);
+        self.endpoints.first().copied()
+    }
+
     /// When [`Dialler::poll`] has something next.
     #[must_use]
     pub fn timeout(&self) -> Option<Instant> {
         match self.state {
-            State::Idle => None,
+            State::Idle => self.upgrade,
             State::Round { at, .. } => Some(at),
         }
     }
@@ -172,6 +217,48 @@ mod tests {
                 now = at;
             }
             assert_eq!(last, longest);
+        }
+    }
+
+    #[test]
+    fn the_preferred_family_is_tried_ever_more_rarely_beside_the_other() {
+        let mut now = Instant::now();
+        let (six, four) = (addr("[::1]:1"), addr("10.0.0.1:1"));
+        let mut dialler = Dialler::new(&[four, six]);
+        dialler.connected(now);
+        dialler.reached(six, now);
+        assert_eq!(dialler.timeout(), None);
+        dialler.reached(four, now);
+        for pause in [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600] {
+            let at = dialler.timeout().unwrap();
+            assert_eq!(at - now, Duration::from_secs(pause));
+            assert_eq!(dialler.poll(at, 0.5), Some(six));
+            now = at;
+        }
+        // A connection that fails is more urgent.
+        dialler.want(now);
+        assert_eq!(dialler.timeout(), Some(now));
+        dialler.connected(now);
+        assert_eq!(dialler.timeout(), None);
+    }
+
+    #[test]
+    fn every_endpoint_of_a_fresh_peer_is_tried_again_in_time() {
+        for (endpoints, longest_ms) in [(1, 625), (2, 875), (ENDPOINTS_MAX, 2375)] {
+            let all: Vec<_> = (0..endpoints).map(|n| addr(&format!("10.0.0.{n}:1"))).collect();
+            let mut now = Instant::now();
+            let mut dialler = Dialler::new(&all);
+            dialler.connected(now);
+            dialler.want(now);
+            let mut tried = std::collections::HashMap::new();
+            for _ in 0..20 * endpoints {
+                let endpoint = dialler.poll(now, 1.0).unwrap();
+                if let Some(before) = tried.insert(endpoint, now) {
+                    assert!(now - before <= Duration::from_millis(longest_ms));
+                }
+                now = dialler.timeout().unwrap();
+            }
+            assert_eq!(tried.len(), endpoints);
         }
     }
 

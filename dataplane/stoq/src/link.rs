@@ -7,6 +7,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::control::GoawayReason;
 use crate::dial::Dialler;
 
 /// Number of a connection in the endpoint's table.
@@ -99,6 +100,16 @@ impl Slot {
     fn settled(&mut self, now: Instant) {
         self.suspect = false;
         self.dialler.connected(now);
+    }
+
+    /// The peer takes leave of a connection: dials another as it asks. `jitter` is a random number in
+    /// 0..1.
+    pub fn goaway(&mut self, reason: GoawayReason, now: Instant, jitter: f32) {
+        match reason {
+            GoawayReason::Shutdown => {}
+            GoawayReason::Restart | GoawayReason::Replace => self.dialler.want(now),
+            GoawayReason::Unknown(_) => self.dialler.want_later(now, jitter),
+        }
     }
 
     /// Whether the queue must hold its packets, because those of the old connection are on the way.
@@ -234,6 +245,23 @@ mod tests {
         assert_eq!(slot.current.unwrap().key, 2);
         assert!(slot.lost(2, now));
         assert!(!slot.is_up());
+    }
+
+    #[test]
+    fn a_peer_that_takes_leave_is_dialled_as_it_asks() {
+        let now = Instant::now();
+        let later = now + Duration::from_millis(500);
+        for (reason, due) in [
+            (GoawayReason::Shutdown, None),
+            (GoawayReason::Restart, Some(now)),
+            (GoawayReason::Replace, Some(now)),
+            (GoawayReason::Unknown(200), Some(later)),
+        ] {
+            let mut slot = slot();
+            slot.admit(member(1, true, now), true, PATIENCE);
+            slot.goaway(reason, now, 0.5);
+            assert_eq!(slot.dialler.timeout(), due, "{reason:?}");
+        }
     }
 
     #[test]

@@ -37,6 +37,10 @@ pub const OUTER_HEADERS_V6: u16 = 48;
 /// Difference between an IPv6 and an IPv4 header without options, in bytes.
 pub const V4_GAIN: u16 = 20;
 
+/// Round trip time that is assumed before one is measured: that of a long path on one continent. A lost
+/// first packet is then repeated after 0.3 s, not after the second of RFC 9002 §6.2.2.
+pub(crate) const INITIAL_RTT: Duration = Duration::from_millis(100);
+
 /// What QUIC and STOQ put around an inner packet, in bytes: short header (RFC 9000 §17.3.1) with its
 /// connection ID and the longest packet number, DATAGRAM frame with a length (RFC 9221 §4), context,
 /// and the tag of the AEAD (RFC 9001 §5.3).

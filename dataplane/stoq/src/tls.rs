@@ -93,8 +93,6 @@ pub fn configure(
     config.set_max_stream_window(CONNECTION_WINDOW);
     config.enable_dgram(true, DGRAM_QUEUE, DGRAM_QUEUE);
     config.set_cc_algorithm_name(&settings.congestion)?;
-    config.set_initial_congestion_window_packets(settings.initial_window_packets);
-    config.set_initial_rtt(std::time::Duration::from_millis(100));
     config.set_active_connection_id_limit(4);
     config.grease(false);
     Ok(config)

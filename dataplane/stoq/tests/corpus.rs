@@ -4,17 +4,10 @@
 #[path = "../../../fuzz/bodies/stoq.rs"]
 mod bodies;
 
-use std::path::Path;
+#[path = "../../../fuzz/bodies/replay.rs"]
+mod replay;
 
-fn replay(target: &str, body: fn(&[u8])) {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
-    let files: Vec<_> = std::fs::read_dir(&corpus).unwrap().map(|f| f.unwrap().path()).collect();
-    assert!(!files.is_empty(), "no inputs in {}", corpus.display());
-    for file in files {
-        println!("{}", file.display());
-        body(&std::fs::read(file).unwrap());
-    }
-}
+use replay::replay;
 
 #[test]
 fn connection_ids() {

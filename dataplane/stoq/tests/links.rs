@@ -118,6 +118,18 @@ fn a_large_packet_passes_in_pieces_while_the_path_is_unknown() {
 }
 
 #[test]
+fn a_packet_larger_than_the_interface_carries_is_counted() {
+    let dir = pki(&["edge-a", "edge-b"]);
+    let (mut a, b) = pair(dir.path(), [false, false], &Settings::default());
+    let path = stoq::Path { local: a.address, remote: b.address, via: stoq::Via::Listen(0) };
+    for (len, reason) in [(1472, DropReason::CidForged), (1473, DropReason::OuterOversized)] {
+        assert_eq!(a.dropped(reason), 0);
+        assert_eq!(a.endpoint.receive(&mut vec![0x40; len], path, Instant::now()), None);
+        assert_eq!(a.dropped(reason), 1, "{len} bytes");
+    }
+}
+
+#[test]
 fn a_foreign_certificate_is_refused_and_counted() {
     let (dir, foreign) = (pki(&["edge-a"]), pki(&["edge-b"]));
     let mut a = Node::new(dir.path(), "edge-a", A, Settings::default());

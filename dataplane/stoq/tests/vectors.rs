@@ -54,7 +54,6 @@ fn the_control_frames_are() {
     let goaway = Goaway { reason: GoawayReason::Replace, drain_ms: 5000 };
     assert!(documented(&frame(&Frame::Goaway(goaway))));
     assert!(documented(&frame(&Frame::TunnelMtu(1280))));
-    assert!(documented(&frame(&Frame::Switch { connection: 9 })));
 }
 
 #[test]

@@ -4,17 +4,10 @@
 #[path = "../../../fuzz/bodies/tunnel.rs"]
 mod bodies;
 
-use std::path::Path;
+#[path = "../../../fuzz/bodies/replay.rs"]
+mod replay;
 
-fn replay(target: &str, body: fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
-    let files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap()).collect();
-    assert!(!files.is_empty(), "the corpus in {} is empty", folder.display());
-    for file in files {
-        println!("{}", file.path().display());
-        body(&std::fs::read(file.path()).unwrap());
-    }
-}
+use replay::replay;
 
 #[test]
 fn device() {

@@ -11,6 +11,7 @@ crate::on_each_port!(
     over_ipv6,
     over_ipv4,
     prefers_ipv6,
+    settles_on_ipv6_when_both_dial,
     sites_reach_each_other_and_files_arrive_whole,
     udp_arrives_at_a_modest_rate,
     a_source_that_the_peer_does_not_own_is_refused,
@@ -55,6 +56,21 @@ fn prefers_ipv6(fixture: &Fixture) {
     let status = a.status().unwrap();
     let endpoint = status["links"][0]["endpoint"].as_str().unwrap();
     assert!(endpoint.starts_with("[fd00:99::2]"), "{endpoint}");
+}
+
+/// B starts while A's attempts wait for their repetition, that over IPv4 for the shorter time.
+fn settles_on_ipv6_when_both_dial(fixture: &Fixture) {
+    let a = fixture.deployment.start(Side::A, &fixture.config()).unwrap();
+    wait::until("the first end", SOON, || a.status().map_err(|error| error.to_string())).unwrap();
+    let b = fixture.deployment.start(Side::B, &fixture.config()).unwrap();
+    for node in [&a, &b] {
+        wait::until("a link over IPv6", LINK_UP, || {
+            let status = node.status().map_err(|error| error.to_string())?;
+            let endpoint = status["links"][0]["endpoint"].as_str().unwrap_or_default().to_owned();
+            if endpoint.starts_with("[fd00:99::") { Ok(()) } else { Err(endpoint) }
+        })
+        .unwrap();
+    }
 }
 
 fn sites_reach_each_other_and_files_arrive_whole(fixture: &Fixture) {

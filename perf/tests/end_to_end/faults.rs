@@ -75,6 +75,7 @@ fn flow(fixture: &Fixture) -> Flow {
 fn comes_back(fixture: &Fixture, flow: Flow, within: Duration) {
     let target = Side::B.host(Family::V4);
     let took = ping::wait_for_answer(fixture.host(Side::A), target, TCP_NOTICES).unwrap();
+    eprintln!("the tunnel came back after {took:?}");
     assert!(took <= within, "the tunnel came back after {took:?}");
     flow.wait_for_more(GOES_ON, TCP_NOTICES).unwrap();
     flow.finish().unwrap();

@@ -54,7 +54,7 @@ fn a_million_hostile_packets(fixture: &Fixture) {
     let total: u64 =
         drops.as_object().unwrap().values().filter_map(serde_json::Value::as_u64).sum();
     assert!(total > u64::from(PACKETS) / 10, "few refusals were counted: {drops}");
-    for reason in ["outer_malformed", "cid_forged"] {
+    for reason in ["outer_malformed", "outer_oversized", "cid_forged"] {
         assert!(drops[reason].as_u64() > Some(0), "none counted as {reason}: {drops}");
     }
     eprintln!("refused on {}: {drops}", fixture.port);

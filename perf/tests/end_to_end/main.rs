@@ -14,6 +14,7 @@ mod mtu;
 mod offload;
 mod secrecy;
 mod syscalls;
+mod tls;
 
 use std::time::Duration;
 use stoq_perf::bed::{Bed, Family, Namespace, Side};

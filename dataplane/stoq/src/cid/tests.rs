@@ -17,6 +17,14 @@ fn an_issued_id_has_the_documented_layout() {
 }
 
 #[test]
+fn an_issued_id_is_not_taken_for_a_made_up_one() {
+    for byte in 0..=u8::MAX {
+        assert!(is_made_up(&initial_dcid(byte, [byte; CID_LEN])));
+        assert!(!is_made_up(keys().issue(byte, byte.into(), byte.into()).as_bytes()));
+    }
+}
+
+#[test]
 fn the_run_that_issued_it_is_told() {
     let keys = keys();
     let cid = keys.issue(7, 9, 1);

@@ -90,10 +90,6 @@ fn parse(kind: u64, body: &[u8]) -> Result<Option<Frame>, ControlError> {
         kind::HELLO => Body::new("HELLO", body).read(hello).map(Frame::Hello)?,
         kind::GOAWAY => Body::new("GOAWAY", body).read(goaway).map(Frame::Goaway)?,
         kind::TUNNEL_MTU => Body::new("TUNNEL_MTU", body).read(tunnel_mtu).map(Frame::TunnelMtu)?,
-        kind::SWITCH => {
-            let connection = Body::new("SWITCH", body).read(Body::u32)?;
-            Frame::Switch { connection }
-        }
         _ => return Ok(None),
     };
     Ok(Some(frame))

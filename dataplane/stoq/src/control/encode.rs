@@ -20,10 +20,6 @@ impl Frame {
                 body.extend_from_slice(&mtu.to_be_bytes());
                 kind::TUNNEL_MTU
             }
-            Self::Switch { connection } => {
-                body.extend_from_slice(&connection.to_be_bytes());
-                kind::SWITCH
-            }
         };
         varint::write(out, kind);
         varint::write(out, body.len() as u64);

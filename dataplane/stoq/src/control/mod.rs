@@ -38,7 +38,6 @@ mod kind {
     pub const HELLO: u64 = 0x01;
     pub const GOAWAY: u64 = 0x02;
     pub const TUNNEL_MTU: u64 = 0x03;
-    pub const SWITCH: u64 = 0x04;
 }
 
 /// One run of a node's process.
@@ -125,12 +124,6 @@ pub enum Frame {
     Goaway(Goaway),
     /// The sender's tunnel device takes inner packets of at most this many bytes from now on.
     TunnelMtu(u16),
-    /// The sender has sent its last datagram on this connection; its flows continue on the slot's
-    /// connection of this number.
-    Switch {
-        /// Number of the connection that takes over.
-        connection: u32,
-    },
 }
 
 /// How a peer broke the rules of the control stream. Each ends the connection.

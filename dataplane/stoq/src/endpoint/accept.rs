@@ -10,7 +10,7 @@ use crate::cid::{self, CID_LEN, Cid, CidInfo};
 use crate::conn::{Conn, Origin, Stage};
 use crate::link::Key;
 use crate::random;
-use crate::settings::V4_GAIN;
+use crate::settings::{INITIAL_RTT, V4_GAIN};
 
 /// Least UDP payload with a client's Initial packet (RFC 9000 §14.1).
 const INITIAL_MIN: usize = 1200;
@@ -102,6 +102,11 @@ impl Endpoint {
         }
         let dcid: [u8; CID_LEN] =
             header.dcid.as_ref().try_into().map_err(|_| DropReason::OuterMalformed)?;
+        if !cid::is_made_up(&dcid) {
+            // A late packet of a handshake that this node gave up: the other side's answer, or its
+            // repetition. No keys would open it, and each would begin a handshake that fails.
+            return Err(DropReason::CidUnknown);
+        }
         let owner = dcid[1] % self.local.workers.max(1);
         if owner != self.local.worker {
             return Ok(Some(owner));
@@ -220,14 +225,16 @@ impl Endpoint {
         None
     }
 
-    /// Sets what differs between connections: the reset token of an acceptor's ID, and how large
-    /// a packet may become.
+    /// Sets what differs between connections: the reset token of an acceptor's ID, how large a
+    /// packet may become, and what is known of the path, which is nothing yet.
     pub(super) fn prepare_config(&mut self, accepted: Option<&Cid>, ipv4: bool) {
         let token = accepted.and_then(|cid| self.local.cid_keys.reset_token(cid));
         self.quic.set_stateless_reset_token(token.map(u128::from_be_bytes));
         let gain = if ipv4 { V4_GAIN } else { 0 };
         let max = self.settings.udp_payload_max + gain;
         self.quic.set_max_send_udp_payload_size(usize::from(max));
+        self.quic.set_initial_congestion_window_packets(self.settings.initial_window_packets);
+        self.quic.set_initial_rtt(INITIAL_RTT);
     }
 }
 

@@ -6,7 +6,7 @@ use stoq_telemetry::DropReason;
 
 use super::{Endpoint, Event, Timer};
 use crate::PeerId;
-use crate::conn::{Code, Conn, HANDSHAKE_LIFE, Origin, Stage};
+use crate::conn::{Code, Conn, HANDSHAKE_LIFE, Stage};
 use crate::control::{Frame, Goaway, GoawayReason};
 use crate::link::Key;
 
@@ -16,6 +16,12 @@ const CHECK: Duration = Duration::from_millis(200);
 /// Least time without an answer after which a connection is doubted; on slow paths it is three
 /// probe timeouts.
 const SILENCE: Duration = Duration::from_millis(600);
+
+/// And the most: late packets of an outage leave probe timeouts of many seconds.
+const SILENCE_MAX: Duration = Duration::from_secs(2);
+
+/// The code that stands for one of ours in the packets of a handshake (RFC 9000 §10.2.3).
+const APPLICATION_ERROR: u64 = 0x0c;
 
 /// How long GOAWAY may take to arrive before connections are closed.
 const DRAIN: Duration = Duration::from_millis(100);
@@ -72,6 +78,7 @@ impl Endpoint {
 
     /// Looks after an established connection.
     fn check(&mut self, key: Key, now: Instant) {
+        self.replace_retired_ids(key);
         let Some(conn) = self.conns.get_mut(key) else { return };
         let (Some(peer), slot) = (conn.peer, conn.slot) else { return };
         if now.saturating_duration_since(conn.last_received) >= self.settings.keepalive {
@@ -80,23 +87,40 @@ impl Endpoint {
         }
         conn.mend_black_hole(now);
         let silent = conn.unanswered_since.is_some_and(|since| {
-            now.saturating_duration_since(since) >= SILENCE.max(conn.probe_timeout * 3)
+            let patience = (conn.probe_timeout * 3).clamp(SILENCE, SILENCE_MAX);
+            now.saturating_duration_since(since) >= patience
         });
         let stats = conn.quic.stats();
         let packets = stats.sent.max(stats.recv) as u64;
         let worn = conn.dialled_here() && packets >= self.settings.packets_per_connection;
         let patience = self.dial_patience(peer);
         let Some(lane) = self.link(peer).and_then(|link| link.lane(slot)) else { return };
-        if !lane.slot.carries(key) || lane.slot.dialler.is_dialling() {
+        if !lane.slot.carries(key) {
             return;
         }
+        lane.slot.suspect = silent;
         if silent {
-            lane.slot.suspect = true;
             lane.slot.dialler.want(now + patience);
         } else if worn {
             lane.slot.dialler.want(now);
         }
         self.reschedule_link(peer);
+    }
+
+    /// Forgets the IDs that the peer retired, which it does when it changes to another, and issues as
+    /// many: a peer that roams needs a fresh one each time.
+    fn replace_retired_ids(&mut self, key: Key) {
+        while let Some(id) = self.conns.get_mut(key).and_then(|conn| conn.quic.retired_scid_next())
+        {
+            self.forget_id(&id);
+            self.issue_spare_cid(key);
+        }
+    }
+
+    fn forget_id(&mut self, id: &quiche::ConnectionId<'_>) {
+        if let Ok(id) = <[u8; crate::cid::CID_LEN]>::try_from(id.as_ref()) {
+            self.by_cid.remove(&id);
+        }
     }
 
     pub(super) fn reschedule_conn(&mut self, key: Key, now: Instant) {
@@ -205,17 +229,19 @@ impl Endpoint {
     pub(super) fn remove(&mut self, key: Key, now: Instant) {
         // Its number may be given to another connection at once.
         self.receiving.take_if(|run| run.key == key);
-        let Some(conn) = self.conns.try_remove(key) else { return };
+        let Some(mut conn) = self.conns.try_remove(key) else { return };
         if let Some(at) = conn.timer {
             self.timers.remove(&(at, Timer::Conn(key)));
         }
         if let Some(initial) = &conn.initial_dcid {
             self.by_initial.remove(initial);
         }
+        // A key in the table of IDs must not outlive its connection: the next one gets its number.
+        while let Some(id) = conn.quic.retired_scid_next() {
+            self.forget_id(&id);
+        }
         for id in conn.quic.source_ids() {
-            if let Ok(id) = <[u8; crate::cid::CID_LEN]>::try_from(id.as_ref()) {
-                self.by_cid.remove(&id);
-            }
+            self.forget_id(id);
         }
         if conn.stage == Stage::Handshake {
             self.handshake_failed(&conn);
@@ -235,13 +261,16 @@ impl Endpoint {
         } else {
             DropReason::HandshakeFailed
         };
-        if alert.is_none() && matches!(conn.origin, Origin::Dialled { .. }) {
-            return; // Nobody answered, which is no fault of a packet.
+        let peer = conn.quic.peer_error().map(|error| error.error_code);
+        let given_up = peer.is_none_or(|code| code == APPLICATION_ERROR);
+        if alert.is_none() && given_up {
+            return; // Nobody answered, or the dialler chose another attempt: no fault of a packet.
         }
         self.local.drops.count(reason);
         let remote = conn.path.remote;
-        let why = refused
-            .unwrap_or_else(|| format!("handshake failed: {:?}, code {alert:?}", conn.fault));
+        let why = refused.unwrap_or_else(|| {
+            format!("handshake failed: {:?}, code {alert:?} here, {peer:?} there", conn.fault)
+        });
         self.event(Event::Refused { remote, why });
     }
 

@@ -21,6 +21,12 @@ use crate::{Path, PeerId, Via};
 /// handshake on all but the slowest paths.
 const YIELD: Duration = Duration::from_millis(400);
 
+/// How long another attempt leaves it to the one that said HELLO: a round trip on the slowest paths.
+const HELLO_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The longest wait of a successor.
+const SWITCH_MAX: Duration = Duration::from_secs(1);
+
 impl Endpoint {
     /// Replaces the list of peers. Links that both lists have stay; new ones are dialled, and those
     /// that are gone are closed.
@@ -148,17 +154,18 @@ impl Endpoint {
     }
 
     /// Gives the next connection what the current one of the slot has learned. Returns whether
-    /// there is a current one.
+    /// there is a current one. What a silent connection knew says nothing about a path that works,
+    /// and its round trip time would have a handshake repeat its packets at once.
     fn inherit(&mut self, peer: PeerId, slot: u8) -> bool {
-        let current = self.link(peer).and_then(|link| link.lane(slot)?.slot.current);
+        let Some(lane) = self.link(peer).and_then(|link| link.lane(slot)) else { return false };
+        let (current, suspect) = (lane.slot.current, lane.slot.suspect);
         let path = current.and_then(|member| self.conns.get(member.key)?.active_path());
-        let (window, rtt) = match &path {
-            Some(path) => (path.cwnd / path.pmtu.max(1200), path.rtt),
-            None => (0, Duration::from_millis(100)),
-        };
-        let window = window.max(self.settings.initial_window_packets);
-        self.quic.set_initial_congestion_window_packets(window);
-        self.quic.set_initial_rtt(rtt);
+        if let Some(path) = path.filter(|_| !suspect) {
+            let window = path.cwnd / path.pmtu.max(1200);
+            let window = window.max(self.settings.initial_window_packets);
+            self.quic.set_initial_congestion_window_packets(window);
+            self.quic.set_initial_rtt(path.rtt);
+        }
         current.is_some()
     }
 
@@ -166,7 +173,7 @@ impl Endpoint {
     pub(super) fn settle(&mut self, key: Key, now: Instant) {
         while let Some(conn) = self.conns.get_mut(key) {
             match conn.progress() {
-                Ok(Some(Progress::Authenticated)) => self.authenticated(key),
+                Ok(Some(Progress::Authenticated)) => self.authenticated(key, now),
                 Ok(Some(Progress::Frame(Frame::Hello(hello)))) => self.hello(key, &hello, now),
                 Ok(Some(Progress::Frame(frame))) => self.frame(key, &frame, now),
                 Ok(None) => break,
@@ -182,7 +189,7 @@ impl Endpoint {
     }
 
     /// The handshake is complete: finds out who the other side is.
-    fn authenticated(&mut self, key: Key) {
+    fn authenticated(&mut self, key: Key, now: Instant) {
         let Some(conn) = self.conns.get_mut(key) else { return };
         if let Some(initial) = conn.initial_dcid.take() {
             self.by_initial.remove(&initial);
@@ -200,10 +207,9 @@ impl Endpoint {
         };
         let peer = self.names.get(&name).copied();
         match (conn.origin, peer) {
-            (Origin::Dialled { peer: wanted, .. }, Some(peer)) if wanted == peer => {
+            (Origin::Dialled { peer: wanted, slot, .. }, Some(peer)) if wanted == peer => {
                 conn.peer = Some(peer);
-                let hello = self.our_hello(key);
-                self.send_hello(key, hello);
+                self.choose(key, peer, slot, now);
             }
             (Origin::Accepted, Some(peer)) => conn.peer = Some(peer),
             (Origin::Dialled { .. }, _) => {
@@ -233,6 +239,26 @@ impl Endpoint {
         }
     }
 
+    /// Says HELLO on the first attempt that completes its handshake, and ends the others. The acceptor
+    /// takes every connection on which it reads HELLO; were it said on several, the two ends would
+    /// choose among them by themselves, and close each other's choice.
+    fn choose(&mut self, key: Key, peer: PeerId, slot: u8, now: Instant) {
+        let is_answered_soon = |conn: &Conn| {
+            let said = conn.hello_at.filter(|_| conn.stage == Stage::Hello);
+            said.is_some_and(|at| now.saturating_duration_since(at) < HELLO_PATIENCE)
+        };
+        let mut others = self.conns.iter().filter(|(_, conn)| conn.is_attempt(peer, slot));
+        if others.any(|(other, conn)| other != key && is_answered_soon(conn)) {
+            return self.close(key, Code::Superseded, b"another attempt won");
+        }
+        self.close_other_attempts(peer, slot, key);
+        let hello = self.our_hello(key);
+        if let (Some(conn), Some(hello)) = (self.conns.get_mut(key), hello) {
+            conn.hello_at = Some(now);
+            conn.send_frame(&Frame::Hello(hello));
+        }
+    }
+
     fn our_hello(&mut self, key: Key) -> Option<Hello> {
         let conn = self.conns.get(key)?;
         let (peer, slot) = (conn.peer?, conn.slot);
@@ -253,12 +279,6 @@ impl Endpoint {
             purpose,
             tunnel_mtu: self.local.tunnel_mtu,
         })
-    }
-
-    fn send_hello(&mut self, key: Key, hello: Option<Hello>) {
-        if let (Some(conn), Some(hello)) = (self.conns.get_mut(key), hello) {
-            conn.send_frame(&Frame::Hello(hello));
-        }
     }
 
     fn hello(&mut self, key: Key, hello: &Hello, now: Instant) {
@@ -326,12 +346,17 @@ impl Endpoint {
         if lane.slot.admit(member, local_wins, patience) == Admission::Refused {
             return self.close(key, Code::Superseded, b"the other half of a simultaneous dial won");
         }
+        if dialled_here {
+            lane.slot.dialler.reached(endpoint, now);
+        }
         let came_up = !std::mem::replace(&mut link.was_up, true);
         link.peer_left = false;
         if let Some(conn) = self.conns.get_mut(key) {
             conn.stage = Stage::Ready;
         }
-        self.close_other_attempts(peer, slot, key);
+        if dialled_here || !local_wins {
+            self.close_other_attempts(peer, slot, key);
+        }
         self.issue_spare_cid(key);
         self.take_datagrams(key, now);
         self.want_connections(peer, now);
@@ -340,20 +365,19 @@ impl Endpoint {
         }
     }
 
-    /// How long a successor waits for the packets of the connection that it replaces.
+    /// How long a successor waits for the packets of the connection that it replaces. An outage can
+    /// leave that one with an estimate of many seconds.
     fn patience(&mut self, peer: PeerId, slot: u8) -> Duration {
         let current = self.link(peer).and_then(|link| link.lane(slot)?.slot.current);
         let conn = current.and_then(|member| self.conns.get(member.key));
-        conn.map_or(Duration::ZERO, |conn| conn.probe_timeout)
+        conn.map_or(Duration::ZERO, |conn| conn.probe_timeout.min(SWITCH_MAX))
     }
 
-    /// Happy eyeballs has its winner: ends the other attempts for the same slot.
+    /// There is a winner: ends our other attempts for the same slot. Those of the peer are its own to
+    /// end; and ours go on beside a connection of the peer that loses to them.
     fn close_other_attempts(&mut self, peer: PeerId, slot: u8, winner: Key) {
         let loses = |(key, conn): (Key, &Conn)| {
-            let same = matches!(conn.origin,
-                Origin::Dialled { peer: p, slot: s, .. } if p == peer && s == slot);
-            let unfinished = matches!(conn.stage, Stage::Handshake | Stage::Hello);
-            (same && unfinished && key != winner).then_some(key)
+            (conn.is_attempt(peer, slot) && key != winner).then_some(key)
         };
         for key in self.conns.iter().filter_map(loses).collect::<Vec<_>>() {
             self.close(key, Code::Superseded, b"another attempt won");
@@ -361,7 +385,7 @@ impl Endpoint {
     }
 
     /// A second connection ID, so that the peer can use a fresh one on a new path (RFC 9000 §9.5).
-    fn issue_spare_cid(&mut self, key: Key) {
+    pub(super) fn issue_spare_cid(&mut self, key: Key) {
         let Some(cid) = self.new_cid() else { return };
         let Some(token) = self.local.cid_keys.reset_token(&cid) else { return };
         let Some(conn) = self.conns.get_mut(key) else { return };
@@ -383,10 +407,8 @@ impl Endpoint {
         {
             link.peer_left = true;
         }
-        if matches!(reason, GoawayReason::Replace | GoawayReason::Restart)
-            && let Some(lane) = self.link(peer).and_then(|link| link.lane(slot))
-        {
-            lane.slot.dialler.want(now);
+        if let Some(lane) = self.link(peer).and_then(|link| link.lane(slot)) {
+            lane.slot.goaway(*reason, now, fastrand::f32());
             self.reschedule_link(peer);
         }
     }

@@ -14,10 +14,8 @@ use crate::cid::CID_LEN;
 use crate::conn::Stage;
 use crate::context::{self, Payload};
 use crate::link::Key;
+use crate::settings::V4_GAIN;
 use crate::{Path, PeerId};
-
-/// Largest UDP payload that is looked at: what fits an Ethernet frame, and jumbo frames.
-const DATAGRAM_MAX: usize = 9216;
 
 /// Packets of one connection, or DATAGRAMs in them, after which these are taken out: a GRO train,
 /// and far below what quiche's queue holds, for it drops what comes beyond.
@@ -42,7 +40,8 @@ impl Endpoint {
     /// Takes a received UDP payload, which is opened in place. Returns the worker to hand it to
     /// when the packet is for a connection, or a slot, that another one owns.
     pub fn receive(&mut self, datagram: &mut [u8], path: Path, now: Instant) -> Option<u8> {
-        if datagram.len() > DATAGRAM_MAX {
+        // What no path to this host carries whole: peers probe up to their MTU and not beyond ours.
+        if datagram.len() > usize::from(self.settings.udp_payload_max + V4_GAIN) {
             self.local.drops.count(DropReason::OuterOversized);
             return None;
         }

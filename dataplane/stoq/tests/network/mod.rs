@@ -87,7 +87,7 @@ impl Node {
         self.drops.get(reason)
     }
 
-    fn harvest(&mut self) {
+    pub fn harvest(&mut self) {
         while let Some(packet) = self.endpoint.poll_packet() {
             self.received.push(packet);
         }

@@ -212,7 +212,7 @@ impl Operations for Shared {
             CapturePoint::Wire => Point::Wire,
         };
         let (to, copies) = bounded(CAPTURE_QUEUE);
-        self.send_all(|| Command::Tap(Tap { point, to: to.clone() }));
+        self.send_all(|| Command::Tap(Tap::new(point, to.clone())));
         Ok(copies)
     }
 }
