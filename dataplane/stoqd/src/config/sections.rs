@@ -280,6 +280,18 @@ pub struct Peer {
     pub allowed_ips: Vec<Prefix>,
 }
 
+/// `[[service]]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// Its name, by which peers ask for it.
+    pub name: String,
+    /// The Unix socket that it listens on.
+    pub socket: PathBuf,
+    /// The peers that may open streams to it.
+    pub peers: Vec<String>,
+}
+
 /// A number, or `"auto"`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Auto<T> {

@@ -53,6 +53,27 @@ impl Operations for Daemon {
         self.taps.lock().unwrap().push(sender);
         Ok(receiver)
     }
+
+    /// A service that echoes.
+    fn stream(
+        &self,
+        _peer: &str,
+        service: &str,
+        socket: &UnixStream,
+        greeting: &[u8],
+    ) -> Result<(), Refusal> {
+        if service != "echo" {
+            return Err(Refusal::new(ErrorCode::Refused, "expected `echo`"));
+        }
+        let mut socket = socket.try_clone().unwrap();
+        let greeting = greeting.to_vec();
+        std::thread::spawn(move || {
+            socket.set_nonblocking(false).unwrap();
+            socket.write_all(&greeting).unwrap();
+            std::io::copy(&mut socket.try_clone().unwrap(), &mut socket).unwrap();
+        });
+        Ok(())
+    }
 }
 
 /// A running server, and where.
