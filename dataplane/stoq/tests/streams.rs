@@ -76,7 +76,11 @@ impl End {
             return Ok(());
         }
         let chunk = self.to_send.make_contiguous();
-        let sent = node.endpoint.stream_send(self.stream, &chunk[..chunk.len().min(50_000)])?;
+        let sent = node.endpoint.stream_send(
+            self.stream,
+            &chunk[..chunk.len().min(50_000)],
+            Instant::now(),
+        )?;
         self.to_send.drain(..sent);
         if self.to_send.is_empty() && !self.finished {
             self.finished = node.endpoint.finish_stream(self.stream)?;
@@ -229,7 +233,7 @@ fn a_reader_that_does_not_read_holds_the_sender() {
     let mut sent = 0;
     let mut last = (0, Instant::now());
     run_until(&mut a, &mut b, &mut pass_all, |a, _| {
-        sent += a.endpoint.stream_send(here, &[1; 10_000]).unwrap();
+        sent += a.endpoint.stream_send(here, &[1; 10_000], Instant::now()).unwrap();
         if sent > last.0 {
             last = (sent, Instant::now());
         }
@@ -240,7 +244,7 @@ fn a_reader_that_does_not_read_holds_the_sender() {
     let mut y = End::new(there, 0, 0);
     run_until(&mut a, &mut b, &mut pass_all, |a, b| {
         y.drive(b).unwrap();
-        sent += a.endpoint.stream_send(here, &[1; 10_000]).unwrap();
+        sent += a.endpoint.stream_send(here, &[1; 10_000], Instant::now()).unwrap();
         sent > 512 << 10
     });
 }
@@ -261,4 +265,23 @@ fn streams_are_bounded_for_a_connection_and_for_a_peer() {
     assert!(open < STREAMS_PER_PEER);
     run_until(&mut a, &mut b, &mut pass_all, |_, b| b.endpoint.stream_count() == open);
     assert_eq!(b.dropped(DropReason::StreamLimit), 0);
+}
+
+#[test]
+fn a_restarted_peer_ends_its_streams_soon() {
+    let dir = pki(&["edge-a", "edge-b"]);
+    let (mut a, mut b) = linked(dir.path(), &Settings::default());
+    let (here, _) = opened(&mut a, &mut b);
+    let begin = Instant::now();
+    a.endpoint.stream_send(here, b"anybody?", begin).unwrap();
+    // What was sent is lost with the old run, and nothing but its repetition reaches the new one.
+    let mut nothing = |_: &[u8]| false;
+    run_until(&mut a, &mut b, &mut nothing, |_, _| begin.elapsed().as_millis() > 100);
+    let mut again =
+        Node::with_generation(dir.path(), "edge-b", "[fd00::2]:9292", Settings::default(), 2);
+    again.peer(0, "edge-a", &[]);
+    run_until(&mut a, &mut again, &mut pass_all, |a, _| {
+        decisive(a) == Some(StreamEvent::Closed(here, Broken::Lost))
+    });
+    assert!(begin.elapsed().as_secs() < 5, "{:?}", begin.elapsed());
 }

@@ -10,6 +10,7 @@
 mod settle;
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Instant;
 
 use super::Endpoint;
 use crate::PeerId;
@@ -223,13 +224,16 @@ impl Endpoint {
         if known.got_fin || !matches!(known.awaits, Awaits::Nothing) {
             return Ok((0, known.got_fin));
         }
-        let key = known.key;
+        let (key, peer) = (known.key, known.peer);
         let conn = self.conns.get_mut(key).ok_or(Broken::Lost)?;
         match conn.quic.stream_recv(known.id, out) {
             Ok((len, fin)) => {
                 known.got_fin = fin;
                 // The peer may be owed a larger window.
                 self.wake(key);
+                if let Some(link) = self.link(peer) {
+                    link.rx_bytes += len as u64;
+                }
                 if fin {
                     self.forget_if_over(stream);
                 }
@@ -265,7 +269,12 @@ impl Endpoint {
     ///
     /// # Errors
     /// When it was broken off; then it is gone.
-    pub fn stream_send(&mut self, stream: StreamId, bytes: &[u8]) -> Result<usize, Broken> {
+    pub fn stream_send(
+        &mut self,
+        stream: StreamId,
+        bytes: &[u8],
+        now: Instant,
+    ) -> Result<usize, Broken> {
         if self.stream_capacity(stream)? == 0 || bytes.is_empty() {
             return Ok(0);
         }
@@ -275,6 +284,11 @@ impl Endpoint {
         match conn.quic.stream_send(known.id, bytes, false) {
             Ok(sent) => {
                 known.wants_room = sent < bytes.len();
+                conn.unanswered_since.get_or_insert(now);
+                let (peer, slot) = (known.peer, conn.slot);
+                if let Some(lane) = self.link(peer).and_then(|link| link.lane(slot)) {
+                    lane.tx_bytes += sent as u64;
+                }
                 self.wake(key);
                 Ok(sent)
             }

@@ -199,15 +199,15 @@ impl Worker {
         // Those that come back in line have their next turn after the packets had theirs.
         for _ in 0..self.streams.due.len() {
             let Some(stream) = self.streams.due.pop_front() else { break };
-            moved += self.turn_stream(stream);
+            moved += self.turn_stream(stream, now);
         }
         moved
     }
 
-    fn turn_stream(&mut self, stream: StreamId) -> usize {
+    fn turn_stream(&mut self, stream: StreamId, now: Instant) -> usize {
         let Self { endpoint, streams, drops, .. } = self;
         let Some(pipe) = streams.pipes.get_mut(&stream) else { return 0 };
-        match pipe.turn(stream, endpoint, &mut streams.chunk) {
+        match pipe.turn(stream, endpoint, &mut streams.chunk, now) {
             Ok(turn) => {
                 if turn.is_over {
                     streams.part(stream);

@@ -4,6 +4,7 @@
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
 use stoq::{Broken, Endpoint, StreamCode, StreamId};
 
@@ -84,9 +85,10 @@ impl Pipe {
         stream: StreamId,
         endpoint: &mut Endpoint,
         chunk: &mut [u8],
+        now: Instant,
     ) -> Result<Turn, Ended> {
         let inwards = self.to_socket(stream, endpoint, chunk)?;
-        let outwards = self.to_stream(stream, endpoint, chunk)?;
+        let outwards = self.to_stream(stream, endpoint, chunk, now)?;
         Ok(Turn {
             moved: inwards + outwards,
             has_more: inwards.max(outwards) >= TURN_BYTES,
@@ -139,6 +141,7 @@ impl Pipe {
         stream: StreamId,
         endpoint: &mut Endpoint,
         chunk: &mut [u8],
+        now: Instant,
     ) -> Result<usize, Ended> {
         let mut moved = 0;
         while moved < TURN_BYTES && self.readable && !self.socket_ended {
@@ -149,7 +152,7 @@ impl Pipe {
             }
             match self.socket.read(&mut chunk[..room]) {
                 Ok(0) => self.socket_ended = true,
-                Ok(len) if endpoint.stream_send(stream, &chunk[..len])? == len => moved += len,
+                Ok(len) if endpoint.stream_send(stream, &chunk[..len], now)? == len => moved += len,
                 Ok(_) => return Err(Ended::Socket),
                 Err(error) => self.readable = !blocked(&error)?,
             }
