@@ -153,7 +153,7 @@ impl Daemon {
         command.arg("--config").arg(&file);
         let log = folder.join(format!("{node}.log"));
         let process = Process::spawn_command(command, &binaries.stoqd, &log)?;
-        fs::write(folder.join(format!("{node}.pid")), process.pid().to_string())?;
+        note_pid(folder, node, process.pid())?;
         Ok(Self { process, socket: control_socket(folder, side) })
     }
 
@@ -233,6 +233,11 @@ done
 rm -rf "$1"
 "#;
 
+/// Leaves the process ID of a daemon to the guardian.
+fn note_pid(folder: &Path, name: &str, pid: u32) -> std::io::Result<()> {
+    fs::write(folder.join(format!("{name}.pid")), format!("{pid}\n"))
+}
+
 /// A folder for everything, and the process that removes it.
 struct Scratch {
     folder: PathBuf,
@@ -271,11 +276,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_folder_goes_with_its_owner() {
+    fn folder_and_daemons_go_with_their_owner() {
         let scratch = Scratch::new().unwrap();
         let folder = scratch.folder.clone();
-        fs::write(folder.join("sent"), b"content").unwrap();
+        let log = folder.join("log");
+        fs::write(&log, b"").unwrap();
+        let follow = |name| {
+            let daemon = Command::new("tail").arg("-f").arg(&log).spawn().unwrap();
+            note_pid(&folder, name, daemon.id()).unwrap();
+            daemon
+        };
+        let daemons = [follow("a"), follow("b")];
         drop(scratch);
+        for mut daemon in daemons {
+            // Had it not been ended, this would wait for ever.
+            assert!(!daemon.wait().unwrap().success());
+        }
         assert!(!folder.exists());
     }
 
