@@ -34,6 +34,13 @@ mod stream;
 pub mod tls;
 mod varint;
 
+/// The endpoints joined by memory of `tests/`, for tests that also look inside.
+#[cfg(test)]
+#[path = "../tests/network/mod.rs"]
+mod network;
+#[cfg(test)]
+extern crate self as stoq;
+
 pub use endpoint::{
     ALWAYS_PASSES, Endpoint, Event, LinkState, LinkStatus, Local, OpenError, Peer, STREAMS_MAX,
     STREAMS_PER_PEER, StreamEvent, StreamId, Undelivered,

@@ -139,7 +139,7 @@ fn loss_costs_nothing_but_time() {
     let mut count = 0_u32;
     let mut lossy = |_: &[u8]| {
         count += 1;
-        count % 20 != 0
+        !count.is_multiple_of(20)
     };
     run_until(&mut a, &mut b, &mut lossy, |a, b| {
         x.drive(a).unwrap();
@@ -284,4 +284,52 @@ fn a_restarted_peer_ends_its_streams_soon() {
         decisive(a) == Some(StreamEvent::Closed(here, Broken::Lost))
     });
     assert!(begin.elapsed().as_secs() < 5, "{:?}", begin.elapsed());
+}
+
+#[test]
+fn a_stream_that_is_broken_off_midway_says_so() {
+    let dir = pki(&["edge-a", "edge-b"]);
+    let (mut a, mut b) = linked(dir.path(), &Settings::default());
+    let (here, there) = opened(&mut a, &mut b);
+    let mut x = End::new(here, 10_000_000, 8);
+    let mut y = End::new(there, 0, 0);
+    let mut broken = None;
+    run_until(&mut a, &mut b, &mut pass_all, |a, b| {
+        if y.got.len() < 100_000 {
+            y.drive(b).unwrap();
+        } else {
+            b.endpoint.reset_stream(there, StreamCode::LocalFailure);
+        }
+        broken = x.drive(a).err();
+        broken.is_some()
+    });
+    assert_eq!(broken, Some(Broken::ByPeer(StreamCode::LocalFailure)));
+    run_until(&mut a, &mut b, &mut pass_all, |a, b| {
+        a.endpoint.stream_count() + b.endpoint.stream_count() == 0
+    });
+    // The connection is none the worse for it.
+    let _again = opened(&mut a, &mut b);
+}
+
+#[test]
+fn one_peer_has_a_bound_over_all_connections() {
+    let dir = pki(&["edge-a", "edge-b"]);
+    let (mut a, mut b) = linked(dir.path(), &Settings::default());
+    let mut open = 0;
+    while open < STREAMS_PER_PEER {
+        while a.endpoint.open_stream(PEER, &service()).is_ok() {
+            open += 1;
+        }
+        // Each connection has room for its own, while the peer has.
+        a.endpoint.replace_all(Instant::now());
+        let before = a.endpoint.connection_count();
+        run_until(&mut a, &mut b, &mut pass_all, |a, _| {
+            let opened = a.endpoint.open_stream(PEER, &service()).is_ok();
+            open += usize::from(opened);
+            opened || (open == STREAMS_PER_PEER && a.endpoint.connection_count() > before)
+        });
+    }
+    assert_eq!(open, STREAMS_PER_PEER);
+    assert_eq!(a.endpoint.open_stream(PEER, &service()), Err(OpenError::TooMany));
+    run_until(&mut a, &mut b, &mut pass_all, |_, b| b.endpoint.stream_count() == open);
 }

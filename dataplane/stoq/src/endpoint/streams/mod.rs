@@ -375,3 +375,6 @@ impl Endpoint {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ const RETIRED_LIFE: Duration = Duration::from_secs(3600);
 
 /// Packets under one key after which a replaced connection is closed in spite of its streams: below
 /// AES-GCM's 2^23 (RFC 9001 §6.6) by more than what is sent between two looks.
-const KEY_PACKETS_MAX: u64 = (1 << 23) - (1 << 18);
+pub(super) const KEY_PACKETS_MAX: u64 = (1 << 23) - (1 << 18);
 
 /// How long what a closed connection has delivered may stay unread.
 const UNREAD_LIFE: Duration = Duration::from_secs(30);
@@ -45,7 +45,7 @@ impl Endpoint {
     /// Takes note of a stream if the peer has just opened it.
     fn begin_stream(&mut self, key: Key, id: u64) {
         let Some(conn) = self.conns.get_mut(key) else { return };
-        let of_peer = (id % 2 == 0) != conn.dialled_here();
+        let of_peer = id.is_multiple_of(2) != conn.dialled_here();
         let known = |stream: &StreamId| self.streams.table.get(stream).is_some_and(|s| s.id == id);
         let Some(peer) = conn.peer else { return };
         if id == CONTROL_STREAM || !of_peer || conn.streams.iter().any(known) {

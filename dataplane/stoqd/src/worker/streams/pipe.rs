@@ -87,8 +87,8 @@ impl Pipe {
         chunk: &mut [u8],
         now: Instant,
     ) -> Result<Turn, Ended> {
-        let inwards = self.to_socket(stream, endpoint, chunk)?;
-        let outwards = self.to_stream(stream, endpoint, chunk, now)?;
+        let inwards = self.feed_socket(stream, endpoint, chunk)?;
+        let outwards = self.feed_stream(stream, endpoint, chunk, now)?;
         Ok(Turn {
             moved: inwards + outwards,
             has_more: inwards.max(outwards) >= TURN_BYTES,
@@ -96,7 +96,7 @@ impl Pipe {
         })
     }
 
-    fn to_socket(
+    fn feed_socket(
         &mut self,
         stream: StreamId,
         endpoint: &mut Endpoint,
@@ -136,7 +136,7 @@ impl Pipe {
         Ok(())
     }
 
-    fn to_stream(
+    fn feed_stream(
         &mut self,
         stream: StreamId,
         endpoint: &mut Endpoint,
