@@ -12,6 +12,7 @@ use stoq::settings::Settings;
 use stoq::{
     Broken, OpenError, PeerId, STREAMS_PER_PEER, Service, StreamCode, StreamEvent, StreamId,
 };
+use stoq_buffer::PacketBuf;
 use stoq_telemetry::DropReason;
 
 const PEER: PeerId = PeerId(0);
@@ -41,9 +42,19 @@ fn decisive(node: &mut Node) -> Option<StreamEvent> {
         .find(|event| !matches!(event, StreamEvent::Ready(_)))
 }
 
+/// Opens a stream as soon as those that have ended are acknowledged and make room for it.
+fn open_soon(a: &mut Node, b: &mut Node) -> StreamId {
+    let mut open = None;
+    run_until(a, b, &mut pass_all, |a, _| {
+        open = a.endpoint.open_stream(PEER, &service()).ok();
+        open.is_some()
+    });
+    open.unwrap()
+}
+
 /// Opens a stream from `a` to `b`, which takes it. Returns what each calls it.
 fn opened(a: &mut Node, b: &mut Node) -> (StreamId, StreamId) {
-    let here = a.endpoint.open_stream(PEER, &service()).unwrap();
+    let here = open_soon(a, b);
     let mut there = None;
     run_until(a, b, &mut pass_all, |a, b| {
         if let Some(StreamEvent::Opened { stream, peer, service: wanted }) = decisive(b) {
@@ -332,4 +343,70 @@ fn one_peer_has_a_bound_over_all_connections() {
     assert_eq!(open, STREAMS_PER_PEER);
     assert_eq!(a.endpoint.open_stream(PEER, &service()), Err(OpenError::TooMany));
     run_until(&mut a, &mut b, &mut pass_all, |_, b| b.endpoint.stream_count() == open);
+}
+
+#[test]
+fn streams_that_ended_make_room_for_others_however_they_ended() {
+    let dir = pki(&["edge-a", "edge-b"]);
+    let (mut a, mut b) = linked(dir.path(), &Settings::default());
+    // Twice as many of each kind as a connection has room for at once.
+    for _ in 0..32 {
+        let refused = open_soon(&mut a, &mut b);
+        run_until(&mut a, &mut b, &mut pass_all, |a, b| {
+            if let Some(StreamEvent::Opened { stream, .. }) = decisive(b) {
+                b.endpoint.reset_stream(stream, StreamCode::Refused);
+            }
+            decisive(a).is_some_and(|event| matches!(event, StreamEvent::Closed(..)))
+        });
+        assert_eq!(a.endpoint.stream_send(refused, b"x", Instant::now()), Err(Broken::Lost));
+        // Broken off by its opener, before and after the peer knows of it.
+        let unknown = open_soon(&mut a, &mut b);
+        a.endpoint.reset_stream(unknown, StreamCode::Cancelled);
+        let (here, there) = opened(&mut a, &mut b);
+        a.endpoint.reset_stream(here, StreamCode::Cancelled);
+        run_until(&mut a, &mut b, &mut pass_all, |_, b| {
+            b.endpoint.stream_recv(there, &mut [0; 9]).is_err()
+        });
+        // Broken off by the peer midway.
+        let (here, there) = opened(&mut a, &mut b);
+        a.endpoint.stream_send(here, &[1; 100_000], Instant::now()).unwrap();
+        b.endpoint.reset_stream(there, StreamCode::LocalFailure);
+        run_until(&mut a, &mut b, &mut pass_all, |a, b| {
+            let mut ended = true;
+            for stream in [here, there] {
+                let node = if stream == here { &mut *a } else { &mut *b };
+                ended &= node.endpoint.stream_recv(stream, &mut [0; 9]).is_err();
+            }
+            ended
+        });
+    }
+    let mut free = 0;
+    run_until(&mut a, &mut b, &mut pass_all, |a, _| {
+        free += usize::from(a.endpoint.open_stream(PEER, &service()).is_ok());
+        free == 15
+    });
+}
+
+#[test]
+fn a_stream_and_datagrams_share_a_connection() {
+    let dir = pki(&["edge-a", "edge-b"]);
+    let (mut a, mut b) = linked(dir.path(), &Settings::default());
+    let (here, there) = opened(&mut a, &mut b);
+    let (mut x, mut y) = (End::new(here, 4_000_000, 9), End::new(there, 0, 0));
+    let (mut packets, mut at_most_bytes) = (0, 0);
+    run_until(&mut a, &mut b, &mut pass_all, |a, b| {
+        x.drive(a).unwrap();
+        y.drive(b).unwrap();
+        // As fast as they arrive, and no faster: neither end of the link is idle.
+        if packets < 1500 && b.received.len() + 64 > packets {
+            let packet = PacketBuf::from_slice(&[0x45; 1000]);
+            a.endpoint.enqueue(PEER, packet, 1, false, Instant::now()).unwrap();
+            packets += 1;
+            at_most_bytes = y.got.len();
+        }
+        b.received.len() == 1500 && x.is_over() && y.is_over()
+    });
+    assert!(y.got == contents(4_000_000, 9));
+    // The stream had its share while the packets were sent.
+    assert!(at_most_bytes > 100_000, "{at_most_bytes}");
 }
