@@ -90,7 +90,7 @@ keys! {
     "control.read_uids" reload "[]" "at most 64 user ids"
         "Users that may read the state. Root may do everything."
     "control.operate_uids" reload "[]" "at most 64 user ids"
-        "Users that may also reload, drain and capture."
+        "Users that may also reload, drain, capture and open streams."
     "control.push_uids" reload "[]" "at most 64 user ids"
         "Users that may read the state and push peers: the control plane's."
     "metrics.listen" restart "\"127.0.0.1:9293\"" "ADDRESS:PORT"

@@ -177,7 +177,7 @@ pub struct Control {
     pub prefixes: Vec<Prefix>,
     /// Users that may read the state.
     pub read_uids: Vec<u32>,
-    /// Users that may also reload, drain and capture.
+    /// Users that may also reload, drain, capture and open streams.
     pub operate_uids: Vec<u32>,
     /// Users that may push peers.
     pub push_uids: Vec<u32>,
