@@ -40,6 +40,13 @@ pub enum Command {
     Drain,
     /// Write packets as pcap (for tcpdump and Wireshark) until a limit is reached.
     Capture(Capture),
+    /// Join standard input and output to a service of a peer, until both directions have ended.
+    Stream {
+        /// The peer's name.
+        peer: String,
+        /// The service's name, as in the peer's configuration.
+        service: String,
+    },
     /// Say what is wrong with this host, and the command that mends it. Ends with 2 if anything
     /// keeps traffic from flowing.
     Doctor {

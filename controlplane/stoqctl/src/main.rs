@@ -13,6 +13,7 @@ mod doctor;
 mod failure;
 mod node;
 mod pki;
+mod stream;
 mod table;
 
 use std::process::ExitCode;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Command::Drain => daemon::drain(&socket),
         Command::Doctor { config } => doctor::run(&socket, &config),
         Command::Capture(arguments) => capture::run(&socket, &arguments),
+        Command::Stream { peer, service } => stream::run(&socket, peer, service),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

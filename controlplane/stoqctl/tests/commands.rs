@@ -167,3 +167,12 @@ fn the_doctor_reports_every_part_and_ends_with_2_on_a_problem() {
         assert!(report.contains(line), "{line} is missing:\n{report}");
     }
 }
+
+#[test]
+fn a_stream_becomes_standard_input_and_output() {
+    let (output, asked) =
+        against(Response::Stream {}, b"from the peer", &["stream", "b", "backup"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "from the peer");
+    assert_eq!(asked, Request::Stream { peer: "b".into(), service: "backup".into() });
+}

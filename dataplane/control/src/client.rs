@@ -75,6 +75,19 @@ impl Client {
         }
     }
 
+    /// The two directions of the stream after a [`Response::Stream`]: to read from, and to write to.
+    /// They wait as long as it takes. Shut the second one down to say that there is no more.
+    ///
+    /// # Errors
+    /// If the socket cannot be duplicated.
+    pub fn into_duplex(self) -> io::Result<(impl Read + Send, UnixStream)> {
+        let socket = self.stream.get_ref();
+        socket.set_read_timeout(None)?;
+        socket.set_write_timeout(None)?;
+        let writer = socket.try_clone()?;
+        Ok((self.stream, writer))
+    }
+
     /// The bytes that follow a [`Response::Capture`]. A read may take as long as `idle`.
     ///
     /// # Errors

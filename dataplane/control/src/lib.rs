@@ -10,7 +10,8 @@
 //! ```
 //!
 //! A capture turns the connection around: after the reply the daemon writes pcap bytes until a limit
-//! is reached or the client closes.
+//! is reached or the client closes. A stream makes the connection, after the reply, a stream to a
+//! peer's service.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests"))]
 

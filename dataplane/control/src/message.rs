@@ -56,6 +56,13 @@ pub enum Request {
     },
     /// Stream packets as pcap after the reply, until a limit is reached or the client closes.
     Capture(CaptureRequest),
+    /// Open a stream to a service of a peer; after the reply the connection is the stream.
+    Stream {
+        /// The peer's name.
+        peer: String,
+        /// The service's name, as in the peer's configuration.
+        service: String,
+    },
 }
 
 impl Request {
@@ -64,7 +71,9 @@ impl Request {
     pub const fn right(&self) -> Right {
         match self {
             Self::Status {} => Right::Read,
-            Self::Reload {} | Self::Drain {} | Self::Capture(_) => Right::Operate,
+            Self::Reload {} | Self::Drain {} | Self::Capture(_) | Self::Stream { .. } => {
+                Right::Operate
+            }
             Self::Push { .. } => Right::Push,
         }
     }
@@ -142,6 +151,9 @@ pub enum Response {
         /// The pcap link type; 101 (`LINKTYPE_RAW`): each record begins with an IP header.
         link_type: u32,
     },
+    /// To [`Request::Stream`]: the peer has accepted, and its bytes follow this line. Either end says
+    /// that it has no more by shutting down its direction of the socket.
+    Stream {},
     /// The request was not carried out.
     Error(Refusal),
 }

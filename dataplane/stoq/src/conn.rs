@@ -10,12 +10,13 @@ use stoq_telemetry::DropReason;
 use crate::blackhole::BlackHole;
 use crate::buffers::Buffers;
 use crate::control::{ControlError, Decoder, Frame};
+use crate::endpoint::StreamId;
 use crate::fragment::Reassembler;
 use crate::governor::{Governor, PathView};
 use crate::{Path, PeerId, Transmit, tls};
 
 /// The control stream: the first bidirectional stream of the dialler.
-const CONTROL_STREAM: u64 = 0;
+pub(crate) const CONTROL_STREAM: u64 = 0;
 
 /// Control frames that wait for flow control at most; a peer that does not read is closed.
 const OUTBOX_MAX: usize = 64 * 1024;
@@ -105,6 +106,14 @@ pub(crate) struct Conn {
     pub datagram_max: usize,
     /// Reassembles fragmented packets; made when the first fragment comes.
     pub reassembly: Option<Box<Reassembler>>,
+    /// Application streams on it.
+    pub streams: Vec<StreamId>,
+    /// How many of them this node has opened.
+    pub streams_opened: u64,
+    /// It was replaced, and is kept for its streams until then.
+    pub retired: Option<Instant>,
+    /// It is closed, and kept until then for what its streams have delivered.
+    pub unread_until: Option<Instant>,
     black_hole: BlackHole,
     /// When path MTU discovery began, the last time.
     probing_since: Instant,
@@ -145,6 +154,10 @@ impl Conn {
             unanswered_since: None,
             datagram_max: 0,
             reassembly: None,
+            streams: Vec::new(),
+            streams_opened: 0,
+            retired: None,
+            unread_until: None,
             black_hole: BlackHole::default(),
             probing_since: now,
             decoder: Decoder::default(),

@@ -30,12 +30,22 @@ mod link;
 pub mod queue;
 pub mod random;
 pub mod settings;
+mod stream;
 pub mod tls;
 mod varint;
 
+/// The endpoints joined by memory of `tests/`, for tests that also look inside.
+#[cfg(test)]
+#[path = "../tests/network/mod.rs"]
+mod network;
+#[cfg(test)]
+extern crate self as stoq;
+
 pub use endpoint::{
-    ALWAYS_PASSES, Endpoint, Event, LinkState, LinkStatus, Local, Peer, Undelivered,
+    ALWAYS_PASSES, Endpoint, Event, LinkState, LinkStatus, Local, OpenError, Peer, STREAMS_MAX,
+    STREAMS_PER_PEER, StreamEvent, StreamId, Undelivered,
 };
+pub use stream::{Broken, SERVICE_MAX, Service, ServiceError, StreamCode};
 
 /// A configured peer, for the life of the daemon: it keeps its number over reloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -54,6 +54,8 @@ pub struct WorkerFigures {
     pub handshakes: u64,
     /// Retry packets sent.
     pub retries: u64,
+    /// Streams now.
+    pub streams: u64,
 }
 
 /// Figures of one link, all its connections together.
@@ -221,6 +223,7 @@ const OF_WORKERS: &[Family<WorkerFigures>] = &[
     ("worker_connections", "QUIC connections of the worker", false, |w| w.connections),
     ("worker_handshakes", "Handshakes under way", false, |w| w.handshakes),
     ("worker_retries", "Retry packets sent", true, |w| w.retries),
+    ("worker_streams", "Streams of services", false, |w| w.streams),
     ("worker_rx_datagrams", "UDP packets received", true, |w| w.received),
     ("worker_tx_datagrams", "UDP packets sent", true, |w| w.sent),
     ("worker_handed_over", "UDP packets that belonged to another worker", true, |w| w.handed_over),

@@ -97,7 +97,8 @@ impl NodeConfig {
 
 /// The core of an edge's worker. Both edges share this machine: by itself each would take the last
 /// core, which two hosts would never do.
-fn core_of(side: Side) -> Option<usize> {
+#[must_use]
+pub fn core_of(side: Side) -> Option<usize> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let place = match side {
         Side::A => 0,

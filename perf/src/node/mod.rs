@@ -6,7 +6,7 @@
 
 mod config;
 
-pub use config::NodeConfig;
+pub use config::{NodeConfig, core_of};
 
 use crate::bed::{Bed, Namespace, Side};
 use crate::process::{self, Process};
@@ -50,12 +50,18 @@ pub struct Mesh {
 }
 
 impl Mesh {
+    /// The mesh whose keys are, or will be, in `folder`.
+    #[must_use]
+    pub fn new(folder: &Path, binaries: &Binaries) -> Self {
+        Self { folder: folder.to_owned(), binaries: binaries.clone() }
+    }
+
     /// Makes a root called `name` in `folder` and a certificate for each edge.
     ///
     /// # Errors
     /// [`Error::Command`] with what `stoqctl` said.
     pub fn create(folder: &Path, name: &str, binaries: &Binaries) -> Result<Self> {
-        let mesh = Self { folder: folder.to_owned(), binaries: binaries.clone() };
+        let mesh = Self::new(folder, binaries);
         let root = mesh.root();
         process::run(mesh.pki("init").arg(&root).args(["--mesh", name]))?;
         for side in [Side::A, Side::B] {

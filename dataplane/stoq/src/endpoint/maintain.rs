@@ -71,6 +71,7 @@ impl Endpoint {
         if conn.stage == Stage::Ready && conn.check_at <= now {
             conn.check_at = now + CHECK;
             self.check(key, now);
+            self.check_retired(key, now);
         }
         // What is due leaves with the next poll_transmit, which also sets the next timer.
         self.activate(key);
@@ -171,7 +172,7 @@ impl Endpoint {
         for slot in slots {
             self.switch(peer, slot, false, now);
             while let Some(key) = self.poll_faded(peer, slot, now) {
-                self.close(key, Code::Done, b"replaced");
+                self.retire(key, now);
             }
             let jitter = fastrand::f32();
             let lane = self.link(peer).and_then(|link| link.lane(slot));
@@ -246,6 +247,7 @@ impl Endpoint {
         if conn.stage == Stage::Handshake {
             self.handshake_failed(&conn);
         }
+        self.lose_streams(std::mem::take(&mut conn.streams));
         if let Some(peer) = conn.peer {
             self.remove_from_lane(key, peer, now);
         }

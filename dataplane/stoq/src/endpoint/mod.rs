@@ -6,6 +6,7 @@
 //! | [`Endpoint::begin_burst`], [`Endpoint::receive`] | [`Endpoint::poll_packet`] |
 //! | [`Endpoint::enqueue`] | [`Endpoint::poll_transmit`] |
 //! | [`Endpoint::handle_timeout`] | [`Endpoint::poll_timeout`], [`Endpoint::poll_event`] |
+//! | [`Endpoint::open_stream`], [`Endpoint::stream_send`] | [`Endpoint::poll_stream`], [`Endpoint::stream_recv`] |
 
 mod accept;
 mod lane;
@@ -13,6 +14,7 @@ mod maintain;
 mod peers;
 mod receive;
 mod status;
+mod streams;
 mod transmit;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -28,6 +30,8 @@ use stoq_telemetry::Drops;
 use self::lane::Link;
 use self::receive::Receiving;
 pub use self::status::{LinkState, LinkStatus};
+use self::streams::Streams;
+pub use self::streams::{OpenError, STREAMS_MAX, STREAMS_PER_PEER, StreamEvent, StreamId};
 pub use self::transmit::{ALWAYS_PASSES, Undelivered};
 use crate::admission::{Budget, RetryTokens};
 use crate::cid::{CID_LEN, CidKeys};
@@ -132,6 +136,7 @@ pub struct Endpoint {
     receiving: Option<Receiving>,
     inbound: VecDeque<(PeerId, PacketBuf)>,
     events: VecDeque<Event>,
+    streams: Streams,
     tokens: RetryTokens,
     stray_budget: Budget,
     handshake_packets_left: u32,
@@ -172,6 +177,7 @@ impl Endpoint {
             receiving: None,
             inbound: VecDeque::new(),
             events: VecDeque::new(),
+            streams: Streams::default(),
             tokens: RetryTokens::new(retry_key, now),
             stray_budget: Budget::new(STRAY_BURST, STRAY_PER_SECOND, now),
             retries_sent: 0,

@@ -183,6 +183,7 @@ impl Endpoint {
                 }
             }
         }
+        self.settle_streams(key);
         if let Some(conn) = self.conns.get_mut(key) {
             conn.refresh(now);
         }

@@ -37,9 +37,9 @@ pub struct LinkStatus {
     pub rtt: Option<Duration>,
     /// Largest inner packet that passes whole, in bytes.
     pub datagram_max: usize,
-    /// Inner bytes sent to the peer.
+    /// Inner bytes sent to the peer, in packets and on streams.
     pub tx_bytes: u64,
-    /// Inner bytes received from the peer.
+    /// Inner bytes received from the peer, in packets and on streams.
     pub rx_bytes: u64,
     /// Inner packets sent to the peer.
     pub tx_packets: u64,

@@ -127,6 +127,9 @@ impl Endpoint {
         let Some(conn) = self.conns.get_mut(key) else { return };
         conn.is_active = false;
         if conn.quic.is_closed() {
+            if self.keeps_unread(key, now) {
+                return self.reschedule_conn(key, now);
+            }
             self.remove(key, now);
             return;
         }

@@ -1,8 +1,9 @@
 //! Whether the values of a file make sense together. Called after they were read into their types;
 //! the rules for peers also hold for pushed ones.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
+use std::path::Path;
 
 use super::locate::Places;
 use super::{Auto, Config, Peer, PortChoice, Prefix, Problem};
@@ -20,6 +21,10 @@ pub const MAX_PEERS: usize = 16_384;
 const MAX_ENDPOINTS: usize = 16;
 /// Most prefixes of a peer.
 const MAX_ALLOWED: usize = 1024;
+/// Most services: each is looked for by its name when a stream is opened.
+const MAX_SERVICES: usize = 64;
+/// Longest path of a Unix socket: sockaddr_un holds 108 bytes with the final zero (unix(7)).
+const MAX_SOCKET_PATH: usize = 107;
 /// Most prefixes that bound a push.
 const MAX_PUSH_PREFIXES: usize = 256;
 /// Most users for each right.
@@ -78,6 +83,7 @@ pub(super) fn check(config: &Config, places: &Places<'_>) -> Vec<Problem> {
     check_control(config, &mut findings);
     check_limits(config, &mut findings);
     check_peers(config, &mut findings);
+    check_services(config, &mut findings);
     findings.problems
 }
 
@@ -208,11 +214,40 @@ fn check_control(config: &Config, findings: &mut Findings<'_>) {
     for (key, list) in uids {
         findings.at_most(MAX_UIDS, list.len(), key);
     }
-    let socket = control.socket.as_os_str().len();
-    // sockaddr_un holds 108 bytes with the final zero (unix(7)).
-    findings.unless((1..108).contains(&socket), "control.socket", || {
-        format!("expected a path of 1 to 107 bytes, got {socket}; choose a shorter one")
+    check_socket(&control.socket, "control.socket", findings);
+}
+
+fn check_socket(path: &Path, key: &str, findings: &mut Findings<'_>) {
+    let length = path.as_os_str().len();
+    findings.unless((1..=MAX_SOCKET_PATH).contains(&length), key, || {
+        format!(
+            "expected a path of 1 to {MAX_SOCKET_PATH} bytes, got {length}; choose a shorter one"
+        )
     });
+}
+
+fn check_services(config: &Config, findings: &mut Findings<'_>) {
+    let services = &config.services;
+    findings.at_most(MAX_SERVICES, services.len(), "service");
+    let mut names = HashSet::new();
+    for (index, service) in services.iter().enumerate() {
+        let at = format!("service[{index}]");
+        let name = &service.name;
+        findings.unless(name.parse::<stoq::Service>().is_ok(), &format!("{at}.name"), || {
+            let (most, got) = (stoq::SERVICE_MAX, name.escape_debug());
+            format!("expected 1 to {most} of a-z, 0-9 and -, got `{got}`; rename the service")
+        });
+        findings.unless(names.insert(name), &format!("{at}.name"), || {
+            format!("expected each service once, got `{name}` again; rename one")
+        });
+        check_socket(&service.socket, &format!("{at}.socket"), findings);
+        findings.at_most(MAX_PEERS, service.peers.len(), &format!("{at}.peers"));
+        findings.unique(&service.peers, &format!("{at}.peers"));
+        for (entry, peer) in service.peers.iter().enumerate() {
+            findings
+                .unless(valid_node_name(peer), &format!("{at}.peers[{entry}]"), || bad_name(peer));
+        }
+    }
 }
 
 fn check_limits(config: &Config, findings: &mut Findings<'_>) {

@@ -6,7 +6,8 @@ use std::fmt::Write;
 /// One key of the file.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
-    /// Section and key, such as `tunnel.mtu`; `peer.` stands for `[[peer]]`.
+    /// Section and key, such as `tunnel.mtu`; `peer.` stands for `[[peer]]`, `service.` for
+    /// `[[service]]`.
     pub name: &'static str,
     /// What it takes, with the unit.
     pub takes: &'static str,
@@ -89,7 +90,7 @@ keys! {
     "control.read_uids" reload "[]" "at most 64 user ids"
         "Users that may read the state. Root may do everything."
     "control.operate_uids" reload "[]" "at most 64 user ids"
-        "Users that may also reload, drain and capture."
+        "Users that may also reload, drain, capture and open streams."
     "control.push_uids" reload "[]" "at most 64 user ids"
         "Users that may read the state and push peers: the control plane's."
     "metrics.listen" restart "\"127.0.0.1:9293\"" "ADDRESS:PORT"
@@ -108,6 +109,12 @@ keys! {
         "Where the peer can be reached; all are tried, IPv6 first. An empty list waits for the peer to dial."
     "peer.allowed_ips" reload "[]" "at most 1024 of ADDRESS/LENGTH"
         "The prefixes behind the peer: packets to them go to it, and it may send from them alone. Of prefixes that lie in each other the longest wins."
+    "service.name" reload "" "1 to 32 of `a-z`, `0-9` and `-`"
+        "The name by which peers open streams to the service: `stoqctl stream PEER NAME`."
+    "service.socket" reload "" "a path"
+        "The Unix stream socket that the service listens on. stoqd's user must be allowed to connect to it."
+    "service.peers" reload "" "at most 16384 names of peers"
+        "The peers that may open streams to it. Streams that are open stay open."
 }
 
 const HEAD: &str = "# Configuration
@@ -129,7 +136,8 @@ pub fn reference() -> String {
         let (head, rest) = key.name.split_once('.').unwrap_or(("", key.name));
         if head != section {
             section = head;
-            let title = if head == "peer" { "[[peer]]".into() } else { format!("[{head}]") };
+            let many = matches!(head, "peer" | "service");
+            let title = if many { format!("[[{head}]]") } else { format!("[{head}]") };
             let columns = "| key | takes | default | applied by | |\n|---|---|---|---|---|";
             let _ = write!(text, "\n## `{title}`\n\n{columns}\n");
         }

@@ -28,7 +28,7 @@ pub use error::{ConfigError, Problem};
 pub use keys::{KEYS, Key, reference};
 pub use sections::{
     Auto, Control, Identity, Limits, Log, LogFormat, LogLevel, Metrics, Node, Offload, Peer,
-    PortChoice, Routes, SenderChoice, Transport, Tunnel,
+    PortChoice, Routes, SenderChoice, Service, Transport, Tunnel,
 };
 
 /// Largest configuration file in bytes (4 MiB): 10,000 peers with a few prefixes each.
@@ -63,6 +63,9 @@ pub struct Config {
     /// `[[peer]]`, any number of times.
     #[serde(default, rename = "peer")]
     pub peers: Vec<Peer>,
+    /// `[[service]]`, any number of times.
+    #[serde(default, rename = "service")]
+    pub services: Vec<Service>,
 }
 
 impl Config {

@@ -177,7 +177,7 @@ pub struct Control {
     pub prefixes: Vec<Prefix>,
     /// Users that may read the state.
     pub read_uids: Vec<u32>,
-    /// Users that may also reload, drain and capture.
+    /// Users that may also reload, drain, capture and open streams.
     pub operate_uids: Vec<u32>,
     /// Users that may push peers.
     pub push_uids: Vec<u32>,
@@ -278,6 +278,18 @@ pub struct Peer {
     /// The prefixes behind it.
     #[serde(default, with = "prefixes")]
     pub allowed_ips: Vec<Prefix>,
+}
+
+/// `[[service]]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// Its name, by which peers ask for it.
+    pub name: String,
+    /// The Unix socket that it listens on.
+    pub socket: PathBuf,
+    /// The peers that may open streams to it.
+    pub peers: Vec<String>,
 }
 
 /// A number, or `"auto"`.

@@ -40,7 +40,8 @@ fn the_documented_file_is_accepted() {
 #[test]
 fn the_least_file_has_the_defaults_of_the_table() {
     let least = "[node]\nname='a'\n[identity]\ncertificate='c'\nkey='k'\nauthority='r'\n\
-                 [tunnel]\n[metrics]\n[[peer]]\nname='b'\n";
+                 [tunnel]\n[metrics]\n[[peer]]\nname='b'\n\
+                 [[service]]\nname='s'\nsocket='s'\npeers=[]\n";
     let config = parse(least).unwrap();
     let whole = serde_json::to_value(&config).unwrap();
     for key in KEYS.iter().filter(|key| !key.default.is_empty()) {
@@ -59,7 +60,9 @@ fn the_table_names_every_key_there_is() {
     fn leaves(path: &str, value: &serde_json::Value, into: &mut Vec<String>) {
         let fields = match value {
             serde_json::Value::Object(fields) => fields,
-            serde_json::Value::Array(items) if path == "peer" => items[0].as_object().unwrap(),
+            serde_json::Value::Array(items) if path == "peer" || path == "service" => {
+                items[0].as_object().unwrap()
+            }
             _ => return into.push(path.to_owned()),
         };
         for (name, value) in fields {
@@ -146,6 +149,10 @@ fn senseless_values_are_refused_with_their_line() {
         ("mtu       = \"auto\"", "offload = { checksum = false }", "tunnel.offload.checksum"),
         ("\"[fd00:99::2]:9292\"", "\"[fd00:99::2]:0\"", "peer[0].endpoints[0]"),
         ("\"[fd00:99::2]:9292\"", "\"[::]:9292\"", "peer[0].endpoints[0]"),
+        ("name   = \"backup\"", "name = \"Back up\"", "service[0].name"),
+        ("\"/run/backup.sock\"", "\"\"", "service[0].socket"),
+        ("peers  = [\"edge-b\"]", "peers = [\"edge-b\", \"edge-b\"]", "service[0].peers[1]"),
+        ("peers  = [\"edge-b\"]", "peers = [\"Edge B\"]", "service[0].peers[0]"),
     ];
     for (from, to, key) in cases {
         let text = refusal(from, to);

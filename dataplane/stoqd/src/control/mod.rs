@@ -57,6 +57,18 @@ pub trait Operations: Send + Sync + 'static {
     /// # Errors
     /// Why it cannot.
     fn capture(&self, point: CapturePoint) -> Result<Receiver<Copied>, Refusal>;
+
+    /// Opens a stream to a service of a peer and joins it to `socket`, which gets `greeting` first.
+    ///
+    /// # Errors
+    /// Why there is none; the socket is the caller's alone then.
+    fn stream(
+        &self,
+        peer: &str,
+        service: &str,
+        socket: &UnixStream,
+        greeting: &[u8],
+    ) -> Result<(), Refusal>;
 }
 
 /// Whether the configuration gives this user this right. Root has all; whoever may do anything may

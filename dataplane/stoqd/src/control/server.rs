@@ -120,6 +120,9 @@ async fn talk<O: Operations>(
         if let Request::Capture(limits) = call {
             return start_capture(stream, limits, shared).await;
         }
+        if let Request::Stream { peer, service } = call {
+            return start_stream(stream, peer, service, shared).await;
+        }
         let operations = Arc::clone(&shared.operations);
         let response = tokio::task::spawn_blocking(move || perform(&*operations, call)).await;
         send(&mut stream, response.map_err(io::Error::other)?).await?;
@@ -138,9 +141,9 @@ fn perform(operations: &impl Operations, request: Request) -> Response {
             let number = snapshot.number;
             operations.push(snapshot).map(|overridden| Response::Pushed { number, overridden })
         }
-        Request::Capture(_) => Err(Refusal::new(
+        Request::Capture(_) | Request::Stream { .. } => Err(Refusal::new(
             ErrorCode::Invalid,
-            "expected a request with one answer, got a capture",
+            "expected a request with one answer, got one that turns the connection around",
         )),
     };
     result.unwrap_or_else(Response::Error)
@@ -173,6 +176,32 @@ async fn start_capture<O: Operations>(
     written.await.map_err(io::Error::other)?
 }
 
+/// Makes the connection a stream to a peer. The worker writes the answer, so that nothing of the
+/// peer's can come before it.
+async fn start_stream<O: Operations>(
+    mut stream: BufReader<UnixStream>,
+    peer: String,
+    service: String,
+    shared: &Arc<Shared<O>>,
+) -> io::Result<()> {
+    if !stream.buffer().is_empty() {
+        let early = "expected nothing before the answer, got more; send after it";
+        return send(&mut stream, refuse(ErrorCode::Invalid, early)).await;
+    }
+    let greeting = encode(&Reply::new(Response::Stream {})).map_err(io::Error::other)?;
+    let socket = stream.into_inner().into_std()?;
+    let operations = Arc::clone(&shared.operations);
+    let opened = tokio::task::spawn_blocking(move || {
+        let opened = operations.stream(&peer, &service, &socket, &greeting);
+        (opened, socket)
+    });
+    let (opened, socket) = opened.await.map_err(io::Error::other)?;
+    match opened {
+        Ok(()) => Ok(()),
+        Err(refusal) => send(&mut UnixStream::from_std(socket)?, Response::Error(refusal)).await,
+    }
+}
+
 async fn send(stream: &mut (impl AsyncWriteExt + Unpin), response: Response) -> io::Result<()> {
     let line = encode(&Reply::new(response)).map_err(io::Error::other)?;
     timeout(IDLE, stream.write_all(&line)).await?
@@ -198,5 +227,6 @@ fn name_of(request: &Request) -> &'static str {
         Request::Drain {} => "drain",
         Request::Push { .. } => "push",
         Request::Capture(_) => "capture",
+        Request::Stream { .. } => "stream",
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use crossbeam::channel::Sender;
 use stoq_control::{
-    CaptureRequest, Client, ClientError, ErrorCode, Request, Response, SnapshotPeer,
+    Call, CaptureRequest, Client, ClientError, ErrorCode, Request, Response, SnapshotPeer, encode,
 };
 
 use super::*;
@@ -52,6 +52,27 @@ impl Operations for Daemon {
         }
         self.taps.lock().unwrap().push(sender);
         Ok(receiver)
+    }
+
+    /// A service that echoes.
+    fn stream(
+        &self,
+        _peer: &str,
+        service: &str,
+        socket: &UnixStream,
+        greeting: &[u8],
+    ) -> Result<(), Refusal> {
+        if service != "echo" {
+            return Err(Refusal::new(ErrorCode::Refused, "expected `echo`"));
+        }
+        let mut socket = socket.try_clone().unwrap();
+        let greeting = greeting.to_vec();
+        std::thread::spawn(move || {
+            socket.set_nonblocking(false).unwrap();
+            socket.write_all(&greeting).unwrap();
+            std::io::copy(&mut socket.try_clone().unwrap(), &mut socket).unwrap();
+        });
+        Ok(())
     }
 }
 
@@ -291,4 +312,27 @@ fn a_socket_left_behind_is_replaced_and_one_in_use_is_not() {
     assert!(bind(&stale).is_ok());
     let nowhere = running.path.join("x");
     assert!(bind(&nowhere).unwrap_err().to_string().contains("expected to listen on"));
+}
+
+#[test]
+fn a_connection_becomes_a_stream_after_the_answer() {
+    let running = start("stream", &all_rights());
+    let wanted = |service: &str| Request::Stream { peer: "b".into(), service: service.into() };
+    assert_eq!(running.call(wanted("else")).unwrap_err().to_string(), "expected `echo`");
+    let mut client = running.client();
+    assert_eq!(client.call(wanted("echo")).unwrap(), Response::Stream {});
+    let (mut from, mut to) = client.into_duplex().unwrap();
+    to.write_all(b"hello").unwrap();
+    to.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut echo = String::new();
+    from.read_to_string(&mut echo).unwrap();
+    assert_eq!(echo, "hello");
+    // What comes before the answer would be lost to the stream.
+    let early = encode(&Call::new(wanted("echo"))).unwrap();
+    let answer = running.raw(&[&early[..], b"early"].concat());
+    assert!(answer.contains("send after it"), "{answer}");
+    let reader = start("stream-right", &format!("read_uids = [{}]", own() + 1));
+    if own() != 0 {
+        assert!(reader.call(wanted("echo")).is_err());
+    }
 }

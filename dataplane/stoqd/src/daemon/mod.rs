@@ -77,7 +77,7 @@ fn start(path: &Path, config: Config) -> Result<(Arc<Shared>, Workers)> {
     let network = Network::prepare(&broker, &config)?;
     privilege::drop_for_good(user)?;
     let mut numbers = PeerNumbers::default();
-    let peering = Arc::new(numbers.peering(&pushed.merged(&config).0)?);
+    let peering = Arc::new(numbers.peering(&pushed.merged(&config).0, &config.services)?);
     let workers = Workers::start(&config, network, &state, &credentials, &peering)?;
     let shared = Shared::new(config, numbers, level, broker, pushed, &credentials, &workers);
     let shared = Arc::new(shared);

@@ -7,8 +7,8 @@ use anyhow::Result;
 use stoq::PeerId;
 use stoq_tunnel::forward::Table;
 
-use crate::config::Peer;
-use crate::worker::Peering;
+use crate::config::{Peer, Service};
+use crate::worker::{Offer, Peering};
 
 /// Numbers of peers. A name keeps its number for the life of the process, so that a reload does not
 /// disturb the link of a peer that stays.
@@ -24,7 +24,7 @@ impl PeerNumbers {
     }
 
     /// What workers need to know of these peers.
-    pub fn peering(&mut self, peers: &[Peer]) -> Result<Peering> {
+    pub fn peering(&mut self, peers: &[Peer], services: &[Service]) -> Result<Peering> {
         let mut entries = Vec::new();
         let mut list = Vec::new();
         for peer in peers {
@@ -33,6 +33,16 @@ impl PeerNumbers {
             let (name, endpoints) = (peer.name.clone(), peer.endpoints.clone());
             list.push(stoq::Peer { id, name, endpoints });
         }
-        Ok(Peering { peers: list, table: Arc::new(Table::build(entries)?) })
+        let offers = services.iter().map(|service| self.offer(service)).collect::<Result<_>>()?;
+        Ok(Peering { peers: list, table: Arc::new(Table::build(entries)?), offers })
+    }
+
+    /// A service as workers know it. Its peers may not be configured (yet): they may be pushed.
+    fn offer(&mut self, service: &Service) -> Result<Offer> {
+        Ok(Offer {
+            service: service.name.parse()?,
+            socket: service.socket.clone(),
+            peers: service.peers.iter().map(|name| self.of(name)).collect(),
+        })
     }
 }

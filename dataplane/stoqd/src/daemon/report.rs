@@ -136,6 +136,7 @@ impl Observed for Shared {
                 connections: report.map_or(0, |report| report.connections as u64),
                 handshakes: report.map_or(0, |report| report.handshakes as u64),
                 retries: report.map_or(0, |report| report.retries),
+                streams: report.map_or(0, |report| report.streams as u64),
             }
         };
         let names = self.peer_names();

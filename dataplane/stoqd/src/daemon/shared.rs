@@ -1,7 +1,9 @@
 //! What the main thread and the control thread both act on: configuration, peers, routes.
 
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use crossbeam::channel::{Receiver, bounded};
@@ -20,10 +22,13 @@ use crate::config::{Config, Peer, Routes};
 use crate::control::{Operations, PushedPeers, permits};
 use crate::logging::Level;
 use crate::netlink::forwarding_warnings;
-use crate::worker::{Command, Copied, Point, Tap};
+use crate::worker::{Command, Copied, Point, StreamRefused, Tap, Wanted};
 
 /// Copied packets that wait for the reader of a capture at most: a burst of every worker.
 const CAPTURE_QUEUE: usize = 4096;
+
+/// How long a worker may take to say what became of a stream: longer than it gives the peer.
+const STREAM_ANSWER: Duration = Duration::from_secs(7);
 
 /// The daemon without its threads.
 pub(super) struct Shared {
@@ -33,6 +38,8 @@ pub(super) struct Shared {
     pub(super) selection: Selection,
     pub(super) started: Instant,
     held: Mutex<Held>,
+    /// Which worker is asked first for the next stream.
+    streams: AtomicUsize,
 }
 
 /// What changes while it runs.
@@ -62,6 +69,7 @@ impl Shared {
             selection: workers.selection.clone(),
             started: Instant::now(),
             held: Mutex::new(held),
+            streams: AtomicUsize::new(0),
         }
     }
 
@@ -124,7 +132,7 @@ impl Shared {
         for what in left_out {
             tracing::warn!("pushed but left out: {what}");
         }
-        let peering = Arc::new(held.numbers.peering(&peers)?);
+        let peering = Arc::new(held.numbers.peering(&peers, &held.config.services)?);
         self.install_routes(&held.config, &peers);
         self.send_all(|| Command::Peers(Arc::clone(&peering)));
         Ok(())
@@ -167,6 +175,17 @@ impl Shared {
             self.send_all(|| Command::Credentials(credentials.clone()));
         }
         Ok(changed.into_iter().map(str::to_owned).collect())
+    }
+}
+
+impl Shared {
+    /// Asks this worker for a stream.
+    fn ask_for_stream(&self, worker: &Watched, wanted: Wanted) -> Result<(), StreamRefused> {
+        let (reply, answer) = bounded(1);
+        let wanted = Wanted { reply, ..wanted };
+        let sent = worker.handle.send(Command::Stream(Box::new(wanted)));
+        sent.map_err(|_| StreamRefused::Local)?;
+        answer.recv_timeout(STREAM_ANSWER).unwrap_or(Err(StreamRefused::NoAnswer))
     }
 }
 
@@ -214,5 +233,36 @@ impl Operations for Shared {
         let (to, copies) = bounded(CAPTURE_QUEUE);
         self.send_all(|| Command::Tap(Tap::new(point, to.clone())));
         Ok(copies)
+    }
+
+    fn stream(
+        &self,
+        peer: &str,
+        service: &str,
+        socket: &UnixStream,
+        greeting: &[u8],
+    ) -> Result<(), Refusal> {
+        let service: stoq::Service = service.parse().map_err(refused)?;
+        let known = self.peer_names().into_iter().find(|(_, name)| name == peer);
+        let (peer, _) = known.ok_or_else(|| {
+            refused(format!("expected a configured peer, got `{peer}`; see `stoqctl status`"))
+        })?;
+        let first = self.streams.fetch_add(1, Ordering::Relaxed) % self.workers.len().max(1);
+        let (before, from) = self.workers.split_at(first);
+        let mut why = StreamRefused::Local;
+        for worker in from.iter().chain(before) {
+            let socket = socket.try_clone().map_err(refused)?;
+            let (greeting, service) = (greeting.to_vec(), service.clone());
+            // Replaced by the one that is waited for.
+            let (reply, _) = bounded(1);
+            let wanted = Wanted { peer, service, socket, greeting, reply };
+            match self.ask_for_stream(worker, wanted) {
+                Ok(()) => return Ok(()),
+                // Another worker may have a connection, or room.
+                Err(refusal @ StreamRefused::Open(_)) => why = refusal,
+                Err(refusal) => return Err(refused(refusal)),
+            }
+        }
+        Err(refused(why))
     }
 }

@@ -12,7 +12,7 @@ use stoq::{Event, LinkStatus, Path, Peer, PeerId, Transmit, Via};
 use stoq_port::{RxMeta, Socket, TxMeta};
 use stoq_tunnel::forward::Table;
 
-use super::{Meters, Tap, Worker};
+use super::{Meters, Offer, Tap, Wanted, Worker};
 
 /// Commands that wait for a worker at most: it takes them within microseconds, so a full channel
 /// means that it hangs, and the sender is told.
@@ -28,6 +28,8 @@ pub struct Peering {
     pub peers: Vec<Peer>,
     /// Their networks.
     pub table: Arc<Table<PeerId>>,
+    /// What they may open streams to.
+    pub offers: Vec<Offer>,
 }
 
 /// What a worker can be told.
@@ -38,6 +40,8 @@ pub enum Command {
     Credentials(Credentials),
     /// Tell how it goes.
     Report(Sender<Report>),
+    /// Open a stream for a program of this host.
+    Stream(Box<Wanted>),
     /// Copy packets out; ends when the tap is full or its reader is gone.
     Tap(Tap),
     /// Take leave of all peers and end.
@@ -55,6 +59,8 @@ pub struct Report {
     pub handshakes: usize,
     /// Retry packets sent since the start.
     pub retries: u64,
+    /// Streams now.
+    pub streams: usize,
     /// Its share of every link.
     pub links: Vec<LinkStatus>,
 }
@@ -174,11 +180,13 @@ impl Worker {
                     connections: self.endpoint.connection_count(),
                     handshakes: self.endpoint.handshake_count(),
                     retries: self.endpoint.retries_sent(),
+                    streams: self.endpoint.stream_count(),
                     links: self.endpoint.links(),
                 };
                 // Whoever asked may have gone.
                 let _gone = reply.try_send(report);
             }
+            Command::Stream(wanted) => self.open_stream(*wanted, now),
             Command::Tap(tap) => self.tap = Some(tap),
             Command::Drain => {
                 self.endpoint.drain(now);

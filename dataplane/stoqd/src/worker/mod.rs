@@ -16,6 +16,7 @@ mod command;
 mod inbound;
 mod meters;
 mod outbound;
+mod streams;
 mod tap;
 
 use std::net::IpAddr;
@@ -39,6 +40,8 @@ use stoq_tunnel::packet::FlowHasher;
 pub use self::command::{Command, Handle, Inbox, Peering, Report, Stray, mailboxes};
 pub use self::meters::Meters;
 use self::outbound::OwnAddresses;
+use self::streams::Streams;
+pub use self::streams::{Offer, StreamRefused, Wanted};
 pub use self::tap::{Copied, Point, Tap};
 
 /// Longest sleep: how old a heartbeat may become on an idle worker.
@@ -54,6 +57,7 @@ const REFUSALS_LOGGED_PER_S: u32 = 1;
 
 const DEVICE: stoq_port::WatchToken = 0;
 const INBOX: stoq_port::WatchToken = 1;
+const STREAMS: stoq_port::WatchToken = 2;
 
 /// What a worker is made of; gathered by the daemon before its thread starts.
 pub struct Setup {
@@ -130,6 +134,7 @@ pub struct Worker {
     drops: Arc<Drops>,
     inbox: Inbox,
     tap: Option<Tap>,
+    streams: Streams,
     core: Option<usize>,
     /// Refused handshakes that may still be logged: strangers must not fill the log.
     log_budget: Budget,
@@ -172,6 +177,7 @@ impl Worker {
             drops,
             inbox: setup.inbox,
             tap: None,
+            streams: Streams::new().map_err(failed("watch on streams"))?,
             core: setup.core,
             log_budget: Budget::new(REFUSALS_LOGGED, REFUSALS_LOGGED_PER_S, now),
             blocked: false,
@@ -185,6 +191,7 @@ impl Worker {
         if let Some(device) = &self.device {
             self.port.watch(device.queue.as_fd(), DEVICE).map_err(failed("port"))?;
         }
+        self.port.watch(self.streams.as_fd(), STREAMS).map_err(failed("port"))?;
         self.port.watch(self.inbox.wake.as_fd(), INBOX).map_err(failed("port"))
     }
 
@@ -202,12 +209,13 @@ impl Worker {
             let received = self.receive(now)?;
             let read = self.read_device(now)?;
             let sent = self.transmit(now)?;
+            let moved = self.carry_streams(now);
             self.inbox.meters.turn(received, sent);
             self.report_events();
             if self.stopping && self.endpoint.is_drained() {
                 return Ok(());
             }
-            if self.blocked || (received == 0 && read == 0 && sent == 0) {
+            if self.blocked || (received == 0 && read == 0 && sent == 0 && moved == 0) {
                 self.sleep()?;
             }
         }

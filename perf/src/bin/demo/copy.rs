@@ -1,9 +1,10 @@
-//! Copies a file from one host to the other over TCP, as any program would: nothing in here knows
-//! of a tunnel. The demo calls it and compares what `sha256sum` says of both files.
+//! Copies a file from one host to the other over a socket, as any program would: nothing in here
+//! knows of a tunnel or a stream. The demo calls it and compares what `sha256sum` says of both files.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,14 +43,47 @@ pub fn sha256(path: &Path) -> Result<String> {
     digest.map(str::to_owned).with_context(|| format!("sha256sum printed `{printed}`"))
 }
 
+/// A socket whose sending direction can be ended alone.
+pub trait Socket: Send + Sync {
+    /// Says that nothing more comes.
+    ///
+    /// # Errors
+    /// When the other end is gone.
+    fn end(&self) -> io::Result<()>;
+}
+
+impl Socket for TcpStream {
+    fn end(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+impl Socket for UnixStream {
+    fn end(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
 /// A connection through which a file goes.
-pub struct Copy {
-    sender: TcpStream,
-    receiver: TcpStream,
+pub struct Copy<S> {
+    sender: S,
+    receiver: S,
     received: AtomicU64,
 }
 
-impl Copy {
+impl Copy<UnixStream> {
+    /// Between two sockets that something joins.
+    ///
+    /// # Errors
+    /// When they take no timeouts.
+    pub fn over(sender: UnixStream, receiver: UnixStream) -> Result<Self> {
+        sender.set_write_timeout(Some(PATIENCE))?;
+        receiver.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self { sender, receiver, received: AtomicU64::new(0) })
+    }
+}
+
+impl Copy<TcpStream> {
     /// Connects from one host to the other one's `address`.
     ///
     /// # Errors
@@ -70,7 +104,12 @@ impl Copy {
         receiver.set_read_timeout(Some(PATIENCE))?;
         Ok(Self { sender, receiver, received: AtomicU64::new(0) })
     }
+}
 
+impl<S: Socket> Copy<S>
+where
+    for<'a> &'a S: Read + Write,
+{
     /// Bytes that have arrived so far.
     pub fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
@@ -98,7 +137,7 @@ impl Copy {
 
     fn send(&self, source: &mut File) -> io::Result<()> {
         io::copy(source, &mut &self.sender)?;
-        self.sender.shutdown(std::net::Shutdown::Write)
+        self.sender.end()
     }
 
     fn receive(&self, target: &mut File) -> io::Result<()> {

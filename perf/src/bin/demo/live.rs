@@ -18,10 +18,32 @@ const EVERY: Duration = Duration::from_secs(1);
 /// What both nodes said at one time.
 struct Reading {
     at: Instant,
-    /// Bytes that came out of the tunnel, at either end.
+    /// Bytes that came out of the link, at either end.
     inner_bytes: u64,
     cpu: [CpuTime; 2],
     rtt_us: u64,
+}
+
+/// A node whose figures are shown.
+pub trait Observed: Sync {
+    /// What `stoqctl status --json` says.
+    ///
+    /// # Errors
+    /// When the daemon does not answer.
+    fn status(&self) -> Result<Value>;
+
+    /// What its daemon has used so far.
+    fn cpu_time(&self) -> CpuTime;
+}
+
+impl Observed for Node {
+    fn status(&self) -> Result<Value> {
+        Ok(Self::status(self)?)
+    }
+
+    fn cpu_time(&self) -> CpuTime {
+        self.process.cpu_time()
+    }
 }
 
 /// Does `job` and prints a line each second until it is done, with `progress` in front.
@@ -29,7 +51,7 @@ struct Reading {
 /// # Errors
 /// Those of `job`. A node that does not answer only leaves its figures out.
 pub fn watch<T: Send>(
-    nodes: [&Node; 2],
+    nodes: [&dyn Observed; 2],
     progress: impl Fn() -> String,
     job: impl FnOnce() -> Result<T> + Send,
 ) -> Result<T> {
@@ -55,14 +77,14 @@ pub fn watch<T: Send>(
     })
 }
 
-fn read(nodes: [&Node; 2]) -> Result<Reading> {
+fn read(nodes: [&dyn Observed; 2]) -> Result<Reading> {
     let status = [nodes[0].status()?, nodes[1].status()?];
     let link = |status: &Value| status["links"].get(0).cloned().context("a node shows no link");
     let links = [link(&status[0])?, link(&status[1])?];
     Ok(Reading {
         at: Instant::now(),
         inner_bytes: links.iter().filter_map(|link| link["rx_bytes"].as_u64()).sum(),
-        cpu: nodes.map(|node| node.process.cpu_time()),
+        cpu: nodes.map(|node| node.cpu_time()),
         rtt_us: links[0]["rtt_us"].as_u64().unwrap_or(0),
     })
 }
@@ -72,7 +94,7 @@ fn figures(last: &Reading, now: &Reading) -> String {
     let gbps = gbps(now.inner_bytes.saturating_sub(last.inner_bytes), seconds);
     let cpu = |node: usize| 100.0 * now.cpu[node].since(last.cpu[node]).total_s() / seconds;
     format!(
-        "tunnel {gbps:5.2} Gbit/s   rtt {:.2} ms   cpu {:3.0} % + {:3.0} %",
+        "link {gbps:5.2} Gbit/s   rtt {:.2} ms   cpu {:3.0} % + {:3.0} %",
         Duration::from_micros(now.rtt_us).as_secs_f64() * 1000.0,
         cpu(0),
         cpu(1)

@@ -17,7 +17,7 @@ use stoq_perf::node::{Deployment, Node, NodeConfig};
 
 use crate::Options;
 use crate::copy::{self, Copy};
-use crate::live::{gbps, watch};
+use crate::live::{Observed, gbps, watch};
 
 /// Echo requests that the round-trip time in the summary is the median of: one second of them.
 const PINGS: u32 = ping::RATE_PER_S;
@@ -64,6 +64,10 @@ struct Demo<'a> {
 }
 
 impl Demo<'_> {
+    fn observed(&self) -> [&dyn Observed; 2] {
+        self.nodes.map(|node| node as &dyn Observed)
+    }
+
     /// Waits until the tunnel carries packets, and says over what.
     fn bring_up(&self) -> Result<String> {
         let inner = Side::B.tunnel(Family::V6);
@@ -93,7 +97,7 @@ impl Demo<'_> {
         let copy = Copy::connect(from, to, Side::B.tunnel(Family::V6))?;
         let begin = Instant::now();
         let progress = || format!("{:>5} of {size_mib} MiB", copy.received() >> 20);
-        watch(self.nodes, progress, || copy.run(&source, &target))?;
+        watch(self.observed(), progress, || copy.run(&source, &target))?;
         let seconds = begin.elapsed().as_secs_f64();
         let (sent, received) = (copy::sha256(&source)?, copy::sha256(&target)?);
         println!("    edge-a  SHA-256 {sent}\n    edge-b  SHA-256 {received}");
@@ -114,7 +118,7 @@ impl Demo<'_> {
         let transfer = Transfer::start(hosts, inner, load, times, self.bed.folder())?;
         let begin = Instant::now();
         let progress = || format!("{:>5.0} s", begin.elapsed().as_secs_f64());
-        let result = watch(self.nodes, progress, || Ok(transfer.finish()?))?;
+        let result = watch(self.observed(), progress, || Ok(transfer.finish()?))?;
         let gbps = result.mbps / 1000.0;
         Ok(match load {
             Load::Tcp => {
