@@ -83,6 +83,8 @@ impl Endpoint {
         if now.saturating_duration_since(conn.last_received) >= self.settings.keepalive {
             // Refused only on a closed connection, which is removed anyway.
             let _closed = conn.quic.send_ack_eliciting();
+            // An end that has nothing to send learns by this that its address has changed.
+            conn.unanswered_since.get_or_insert(now);
         }
         conn.mend_black_hole(now);
         let silent = conn.unanswered_since.is_some_and(|since| {
