@@ -208,6 +208,25 @@ fn after_an_outage() {
     all_recovered(&in_worlds(outage));
 }
 
+/// An acceptor that moves while it has nothing to say finds out by its keepalive; the dialler knows
+/// only the old address.
+#[test]
+fn an_idle_end_that_moved_comes_back_with_its_keepalive() {
+    let dir = pki(&["edge-a", "edge-b"]);
+    let mut wire = world(dir.path(), 0);
+    run_until(&mut wire, "the link", both_up);
+    let start = Instant::now();
+    run_until(&mut wire, "quiet", |_| start.elapsed() > Duration::from_millis(500));
+    wire.addresses[1] = addresses(3);
+    let moved_to: Vec<_> = addresses(3);
+    let took = run_until(&mut wire, "the new address", |wire| {
+        let link = wire.nodes[0].endpoint.links().remove(0);
+        link.endpoint.is_some_and(|endpoint| moved_to.contains(&endpoint.ip()))
+    });
+    let most = Settings::default().keepalive + RECOVERY;
+    assert!(took < most, "{took:?}");
+}
+
 #[test]
 fn after_a_change_of_address() {
     all_recovered(&in_worlds(move_of));
