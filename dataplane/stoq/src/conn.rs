@@ -101,6 +101,8 @@ pub(crate) struct Conn {
     pub last_received: Instant,
     /// When the oldest data was sent that nothing has been received after.
     pub unanswered_since: Option<Instant>,
+    /// Datagrams came, and no PING has been sent since they ceased.
+    pub may_be_cut_off: bool,
     /// Largest DATAGRAM payload now, context included.
     pub datagram_max: usize,
     /// Reassembles fragmented packets; made when the first fragment comes.
@@ -145,6 +147,7 @@ impl Conn {
             hello_at: None,
             last_received: now,
             unanswered_since: None,
+            may_be_cut_off: false,
             datagram_max: 0,
             reassembly: None,
             black_hole: BlackHole::default(),
@@ -198,7 +201,9 @@ impl Conn {
         if self.stage != Stage::Ready {
             return None;
         }
-        self.quic.dgram_recv_buf().ok()
+        let datagram = self.quic.dgram_recv_buf().ok();
+        self.may_be_cut_off |= datagram.is_some();
+        datagram
     }
 
     /// Moves handshake and control stream on; call until it returns `None`.
