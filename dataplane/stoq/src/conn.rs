@@ -102,6 +102,8 @@ pub(crate) struct Conn {
     pub last_received: Instant,
     /// When the oldest data was sent that nothing has been received after.
     pub unanswered_since: Option<Instant>,
+    /// Datagrams came, and no PING has been sent since they ceased.
+    pub may_be_cut_off: bool,
     /// Largest DATAGRAM payload now, context included.
     pub datagram_max: usize,
     /// Reassembles fragmented packets; made when the first fragment comes.
@@ -119,6 +121,8 @@ pub(crate) struct Conn {
     probing_since: Instant,
     decoder: Decoder,
     outbox: Vec<u8>,
+    /// What to close with once nothing else is to be sent.
+    farewell: Option<(Code, Vec<u8>)>,
     governor: Governor,
     received: usize,
 }
@@ -152,6 +156,7 @@ impl Conn {
             hello_at: None,
             last_received: now,
             unanswered_since: None,
+            may_be_cut_off: false,
             datagram_max: 0,
             reassembly: None,
             streams: Vec::new(),
@@ -162,6 +167,7 @@ impl Conn {
             probing_since: now,
             decoder: Decoder::default(),
             outbox: Vec::new(),
+            farewell: None,
             governor: Governor::default(),
             received: 0,
         }
@@ -208,7 +214,9 @@ impl Conn {
         if self.stage != Stage::Ready {
             return None;
         }
-        self.quic.dgram_recv_buf().ok()
+        let datagram = self.quic.dgram_recv_buf().ok();
+        self.may_be_cut_off |= datagram.is_some();
+        datagram
     }
 
     /// Moves handshake and control stream on; call until it returns `None`.
@@ -287,11 +295,12 @@ impl Conn {
             let queued = next(self.datagram_max).map(|payload| self.quic.dgram_send_buf(payload));
             waiting = usize::from(queued.is_some_and(|queued| queued.is_ok()));
         }
-        let (len, info) = match self.quic.send(out) {
+        let (len, info) = match self.send_or_close(out) {
             Ok(sent) => sent,
             Err(quiche::Error::Done) => return None,
             Err(_) => {
-                self.close(Code::ControlInvalid, b"");
+                self.stage = Stage::Closing;
+                let _already = self.quic.close(true, Code::ControlInvalid as u64, b"");
                 return None;
             }
         };
@@ -301,6 +310,20 @@ impl Conn {
         }
         let from = Some(info.from.ip()).filter(|ip| !ip.is_unspecified());
         Some(Transmit { len, to: info.to, from, via: self.path.via })
+    }
+
+    /// The next packet; the one that closes comes when quiche has nothing else. While a probe for the
+    /// Handshake space is due, a quiche that is closed by the application sends acknowledgements in
+    /// that space without end, and never the packet that closes.
+    fn send_or_close(&mut self, out: &mut [u8]) -> quiche::Result<(usize, quiche::SendInfo)> {
+        let sent = self.quic.send(out);
+        if sent != Err(quiche::Error::Done) {
+            return sent;
+        }
+        let Some((code, reason)) = self.farewell.take() else { return sent };
+        // Closing twice is no error worth a word.
+        let _already = self.quic.close(true, code as u64, &reason);
+        self.quic.send(out)
     }
 
     /// Reads again what received packets and timers may have changed.
@@ -333,11 +356,10 @@ impl Conn {
         self.quic.path_stats().find(|path| path.active)
     }
 
-    /// Starts to close with an application error code.
+    /// Starts to close with an application error code: what waits is sent before.
     pub fn close(&mut self, code: Code, reason: &[u8]) {
         self.stage = Stage::Closing;
-        // Closing twice is no error worth a word.
-        let _already = self.quic.close(true, code as u64, reason);
+        self.farewell.get_or_insert_with(|| (code, reason.to_vec()));
     }
 
     /// Whether path MTU discovery has ended, or had its time; until then large packets are cut, so

@@ -61,12 +61,14 @@ fn both_up(wire: &mut Wire) -> bool {
 
 /// A small packet from each node, as a ping and its answer. A link that is down takes none.
 fn send(wire: &mut Wire, number: u32) {
-    for node in &mut wire.nodes {
-        let packet = PacketBuf::from_slice(&[&number.to_be_bytes()[..], &[0x45; 96]].concat());
-        match node.endpoint.enqueue(PeerId(0), packet, 1, false, Instant::now()) {
-            Ok(()) | Err(Undelivered::LinkDown) => {}
-            Err(error) => panic!("{error:?}"),
-        }
+    wire.nodes.iter_mut().for_each(|node| send_from(node, number));
+}
+
+fn send_from(node: &mut Node, number: u32) {
+    let packet = PacketBuf::from_slice(&[&number.to_be_bytes()[..], &[0x45; 96]].concat());
+    match node.endpoint.enqueue(PeerId(0), packet, 1, false, Instant::now()) {
+        Ok(()) | Err(Undelivered::LinkDown) => {}
+        Err(error) => panic!("{error:?}"),
     }
 }
 
@@ -206,6 +208,52 @@ fn ipv6_is_used_where_both_families_work() {
 #[test]
 fn after_an_outage() {
     all_recovered(&in_worlds(outage));
+}
+
+/// An acceptor that moves while it has nothing to say finds out by its keepalive; the dialler knows
+/// only the old address.
+#[test]
+fn an_idle_end_that_moved_comes_back_with_its_keepalive() {
+    let dir = pki(&["edge-a", "edge-b"]);
+    let mut wire = world(dir.path(), 0);
+    run_until(&mut wire, "the link", both_up);
+    let start = Instant::now();
+    run_until(&mut wire, "quiet", |_| start.elapsed() > Duration::from_millis(500));
+    wire.addresses[1] = addresses(3);
+    let moved_to: Vec<_> = addresses(3);
+    let took = run_until(&mut wire, "the new address", |wire| {
+        let link = wire.nodes[0].endpoint.links().remove(0);
+        link.endpoint.is_some_and(|endpoint| moved_to.contains(&endpoint.ip()))
+    });
+    let most = Settings::default().keepalive + RECOVERY;
+    assert!(took < most, "{took:?}");
+}
+
+/// An acceptor that only answers moves while no packet is under way; the dialler goes on asking its old
+/// address.
+fn move_of_one_that_answers(dir: &Path, seed: u64) -> Duration {
+    let mut wire = world(dir, seed);
+    let number = begin(&mut wire, seed);
+    let (start, quiet) = (Instant::now(), Duration::from_millis(wire.random.u64(50..400)));
+    run_until(&mut wire, "quiet", |_| start.elapsed() > quiet);
+    wire.addresses[1] = addresses(3);
+    let (start, mut asked, mut answered) = (Instant::now(), number, number);
+    run_until(&mut wire, &format!("recovery of {seed}"), |wire| {
+        if asked <= number + u32::try_from(start.elapsed().as_millis() / 20).unwrap() {
+            send_from(&mut wire.nodes[0], asked);
+            asked += 1;
+        }
+        if newest(&wire.nodes[1]) >= Some(answered) {
+            answered = asked;
+            send_from(&mut wire.nodes[1], asked);
+        }
+        newest(&wire.nodes[0]) >= Some(number)
+    })
+}
+
+#[test]
+fn after_an_answering_end_has_moved() {
+    all_recovered(&in_worlds(move_of_one_that_answers));
 }
 
 #[test]

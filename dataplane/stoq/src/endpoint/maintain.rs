@@ -20,6 +20,10 @@ const SILENCE: Duration = Duration::from_millis(600);
 /// And the most: late packets of an outage leave probe timeouts of many seconds.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
 
+/// Pause after which an end that only receives asks whether it still can be reached, once. One that moved
+/// has nothing to send by which it would notice, and only it knows its new address.
+const CEASED: Duration = Duration::from_millis(600);
+
 /// The code that stands for one of ours in the packets of a handshake (RFC 9000 §10.2.3).
 const APPLICATION_ERROR: u64 = 0x0c;
 
@@ -82,9 +86,13 @@ impl Endpoint {
         self.replace_retired_ids(key);
         let Some(conn) = self.conns.get_mut(key) else { return };
         let (Some(peer), slot) = (conn.peer, conn.slot) else { return };
-        if now.saturating_duration_since(conn.last_received) >= self.settings.keepalive {
+        let quiet = now.saturating_duration_since(conn.last_received);
+        if quiet >= self.settings.keepalive || conn.may_be_cut_off && quiet >= CEASED {
+            conn.may_be_cut_off = false;
             // Refused only on a closed connection, which is removed anyway.
             let _closed = conn.quic.send_ack_eliciting();
+            // An end that has nothing to send learns by this that its address has changed.
+            conn.unanswered_since.get_or_insert(now);
         }
         conn.mend_black_hole(now);
         let silent = conn.unanswered_since.is_some_and(|since| {
@@ -129,6 +137,7 @@ impl Endpoint {
         let quiet = conn.unanswered_since.is_none()
             && now.saturating_duration_since(conn.last_received) > CHECK;
         let check = match conn.stage {
+            Stage::Ready if quiet && conn.may_be_cut_off => conn.last_received + CEASED,
             Stage::Ready if quiet => conn.last_received + self.settings.keepalive,
             Stage::Ready => conn.check_at,
             Stage::Handshake | Stage::Hello => conn.started + HANDSHAKE_LIFE,

@@ -14,6 +14,9 @@ use super::Node;
 const LISTEN: u16 = 9292;
 const DIAL: u16 = 40_000;
 
+/// More packets than a node has to send at once: it holds no more than its windows.
+const BURST: usize = 20_000;
+
 /// Largest UDP payload.
 const DATAGRAM: usize = 2048;
 
@@ -79,6 +82,7 @@ impl Wire {
         let mut count = 0;
         while let Some(transmit) = self.nodes[sender].endpoint.poll_transmit(&mut buffer, now) {
             count += 1;
+            assert!(count < BURST, "a node sends without end");
             self.put(sender, &transmit, &buffer[..transmit.len], now);
         }
         self.nodes[sender].harvest();
