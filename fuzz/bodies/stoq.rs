@@ -9,6 +9,7 @@ use stoq::context::{self, Payload};
 use stoq::control::{ControlError, Decoder, Frame, MAX_FRAME_LEN};
 use stoq::fragment::{MAX_INCOMPLETE, MAX_TOTAL_LEN, REASSEMBLY_TIMEOUT, Reassembler};
 use stoq::queue::ecn;
+use stoq::stream::{SERVICE_MAX, header_missing, parse_header};
 use stoq_buffer::PacketBuf;
 
 /// Connection IDs, where they stand in packets, and their stored keys.
@@ -25,6 +26,25 @@ pub fn cid(data: &[u8]) {
     let nonce = u32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
     assert_eq!(keys.issue(genuine.worker(), genuine.generation(), nonce), genuine);
     assert!(keys.reset_token(&genuine).is_some());
+}
+
+/// The header of an application stream: read as far as it asks for, it is one service or none.
+pub fn stream(data: &[u8]) {
+    let mut got = 0;
+    loop {
+        let missing = header_missing(&data[..got]);
+        if missing == 0 {
+            break;
+        }
+        assert!(got + missing <= 1 + usize::from(u8::MAX));
+        got += missing;
+        if got > data.len() {
+            return;
+        }
+    }
+    let Ok(service) = parse_header(&data[..got]) else { return };
+    assert!((1..=SERVICE_MAX).contains(&service.as_str().len()));
+    assert_eq!(service.header(), &data[..got]);
 }
 
 /// Decodes until the end or an error, from pieces of `piece` bytes.

@@ -30,7 +30,7 @@ mod link;
 pub mod queue;
 pub mod random;
 pub mod settings;
-mod stream;
+pub mod stream;
 pub mod tls;
 mod varint;
 

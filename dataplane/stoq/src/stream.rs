@@ -42,7 +42,8 @@ impl Service {
     }
 
     /// The header that opens a stream to this service.
-    pub(crate) fn header(&self) -> Vec<u8> {
+    #[must_use]
+    pub fn header(&self) -> Vec<u8> {
         let mut header = Vec::with_capacity(1 + self.0.len());
         header.push(u8::try_from(self.0.len()).unwrap_or(u8::MAX));
         header.extend_from_slice(self.0.as_bytes());
@@ -57,12 +58,16 @@ impl fmt::Display for Service {
 }
 
 /// How many bytes of a header are still to be read after these; 0 if it is complete.
-pub(crate) fn header_missing(got: &[u8]) -> usize {
+#[must_use]
+pub fn header_missing(got: &[u8]) -> usize {
     got.first().map_or(1, |&len| (1 + usize::from(len)).saturating_sub(got.len()))
 }
 
 /// Reads a complete header.
-pub(crate) fn parse_header(header: &[u8]) -> Result<Service, ServiceError> {
+///
+/// # Errors
+/// When what follows the length names no service.
+pub fn parse_header(header: &[u8]) -> Result<Service, ServiceError> {
     let name = header.get(1..).ok_or(ServiceError)?;
     std::str::from_utf8(name).map_err(|_| ServiceError)?.parse()
 }

@@ -28,3 +28,8 @@ fn datagrams() {
 fn marked_packets() {
     replay("stoq_ecn", bodies::ecn);
 }
+
+#[test]
+fn stream_headers() {
+    replay("stoq_stream", bodies::stream);
+}
