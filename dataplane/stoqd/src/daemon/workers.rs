@@ -186,13 +186,18 @@ fn steer(network: &Network) {
     }
 }
 
+/// Fewest cores with which workers leave sending to threads. On two, the other core has the
+/// applications and the control plane, and handing packets to it costs more than it gains
+/// (docs/decisions/0005-first-figures.md).
+const SENDER_CORES: usize = 3;
+
 fn choose_port(config: &Config) -> Result<(Selection, PortOptions)> {
     let transport = &config.transport;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let sender = match transport.sender {
         SenderChoice::Inline => Sender::Inline,
         SenderChoice::Thread => Sender::Thread,
-        SenderChoice::Auto if cores > 1 => Sender::Thread,
+        SenderChoice::Auto if cores >= SENDER_CORES => Sender::Thread,
         SenderChoice::Auto => Sender::Inline,
     };
     let options = PortOptions {
