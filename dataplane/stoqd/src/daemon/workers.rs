@@ -186,26 +186,30 @@ fn steer(network: &Network) {
     }
 }
 
-/// Fewest cores with which workers leave sending to threads. On two, the other core has the
-/// applications and the control plane, and handing packets to it costs more than it gains
-/// (docs/decisions/0005-first-figures.md).
-const SENDER_CORES: usize = 3;
+/// Fewest cores with which a worker on a ring leaves sending to a thread. On two, the other core has
+/// the applications and the control plane, and handing packets to it costs more than it gains; plain
+/// sockets gain even then, for they make the worker wait (docs/decisions/0005-first-figures.md).
+const RING_SENDER_CORES: usize = 3;
+
+/// Who sends.
+fn sender(choice: SenderChoice, port: PortKind) -> Sender {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let least = if port == PortKind::Uring { RING_SENDER_CORES } else { 2 };
+    match choice {
+        SenderChoice::Inline => Sender::Inline,
+        SenderChoice::Thread => Sender::Thread,
+        SenderChoice::Auto if cores >= least => Sender::Thread,
+        SenderChoice::Auto => Sender::Inline,
+    }
+}
 
 fn choose_port(config: &Config) -> Result<(Selection, PortOptions)> {
     let transport = &config.transport;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let sender = match transport.sender {
-        SenderChoice::Inline => Sender::Inline,
-        SenderChoice::Thread => Sender::Thread,
-        SenderChoice::Auto if cores >= SENDER_CORES => Sender::Thread,
-        SenderChoice::Auto => Sender::Inline,
-    };
-    let options = PortOptions {
+    let mut options = PortOptions {
         gso: transport.gso,
         gro: transport.gro,
         multishot: transport.multishot,
-        sender,
-        sender_core: None,
+        ..PortOptions::default()
     };
     let wanted = match transport.port {
         PortChoice::Auto => None,
@@ -214,6 +218,7 @@ fn choose_port(config: &Config) -> Result<(Selection, PortOptions)> {
         PortChoice::Mio => Some(PortKind::Mio),
     };
     let selection = select(wanted, &options)?;
+    options.sender = sender(transport.sender, selection.selected);
     for (port, reason) in &selection.passed_over {
         tracing::info!(%port, "passed over: {reason}");
     }
