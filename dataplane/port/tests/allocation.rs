@@ -1,38 +1,16 @@
 //! In the steady state a port allocates nothing for a packet, in any mode.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
-#![allow(unsafe_code, reason = "a global allocator that counts")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+mod counting;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use counting::allocations;
 use stoq_port::socket::{self, SocketSpec};
 use stoq_port::{Port, PortKind, PortOptions, Sender, Socket, TxMeta};
 use stoq_telemetry::Drops;
-
-/// Allocations of the whole process, sender threads included.
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-struct Counting;
-
-// SAFETY: it only counts, and leaves the work to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as the caller vouches.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: as the caller vouches.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -89,9 +67,9 @@ fn packets_cost_no_allocation() {
                 let (mut near, mut far) = (End::new(kind, &options), End::new(kind, &options));
                 // A watched descriptor's first poll and the like come with the first packets.
                 exchange(&mut near, &mut far, 50);
-                let before = ALLOCATIONS.load(Ordering::Relaxed);
+                let before = allocations();
                 exchange(&mut near, &mut far, 500);
-                let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+                let allocations = allocations() - before;
                 assert_eq!(allocations, 0, "{kind} {options:?}: 51,500 packets");
             }
         }

@@ -3,37 +3,17 @@
 //! (quiche 0.30 makes one in each `send`, a copy of its transport parameters, and two in each `recv`:
 //! such a copy, and the DATAGRAM's contents.)
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
-#![allow(unsafe_code, reason = "a global allocator that counts")]
+
+#[path = "../../port/tests/counting/mod.rs"]
+mod counting;
 
 #[path = "../benches/edges/mod.rs"]
 mod edges;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use counting::allocations;
 use edges::{Edge, SEGMENTS, Wire, super_packet};
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-struct Counting;
-
-// SAFETY: it only counts, and leaves the work to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as the caller vouches.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: as the caller vouches.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Allocations of each stage.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,9 +25,9 @@ struct Counts {
 }
 
 fn counted<T>(total: &mut u64, work: impl FnOnce() -> T) -> T {
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = allocations();
     let result = work();
-    *total += ALLOCATIONS.load(Ordering::Relaxed) - before;
+    *total += allocations() - before;
     result
 }
 
