@@ -1,9 +1,11 @@
 //! What a packet costs on its way from one site to the other, without the kernel: nanoseconds of
-//! each stage, for full-size TCP segments that come and go as super-packets.
+//! each stage, for full-size TCP segments that come and go as super-packets; and beside it bare
+//! quiche.
 //! `cargo bench -p stoqd --bench path`; a first argument sets how many super-packets wait in the
 //! queue towards the link (default 8).
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark has nobody to tell")]
 
+mod bare;
 mod edges;
 
 use std::time::{Duration, Instant};
@@ -18,6 +20,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const PACKETS: usize = SEGMENTS * 512;
 /// The fastest round counts: other work on the machine only ever adds.
 const ROUNDS: usize = 41;
+
 /// Time spent in each stage.
 #[derive(Clone, Copy, Debug, Default)]
 struct Stages {
@@ -78,6 +81,16 @@ fn round(a: &mut Edge, b: &mut Edge, depth: usize, packets: usize) -> Stages {
     stages
 }
 
+/// A round of bare quiche.
+fn bare_round(a: &mut quiche::Connection, b: &mut quiche::Connection) -> bare::Costs {
+    let mut costs = bare::Costs::default();
+    let start = Instant::now();
+    for _ in 0..PACKETS / bare::BURST {
+        bare::carry(a, b, || start.elapsed().as_nanos() as u64, &mut costs);
+    }
+    costs
+}
+
 fn main() {
     let depth = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(8);
     let (mut a, mut b) = edges::pair();
@@ -90,4 +103,10 @@ fn main() {
         println!("{name:<26}{:8.0}", each(time));
     }
     println!("{:<26}{:8.0}", "all", each(best.total()));
+    let (mut a, mut b) = bare::pair();
+    let rounds = (0..ROUNDS).map(|_| bare_round(&mut a, &mut b));
+    let best = rounds.min_by_key(|costs| costs.seal + costs.open + costs.acknowledge).unwrap();
+    let [seal, open, acknowledge] =
+        [best.seal, best.open, best.acknowledge].map(|ns| ns / PACKETS as u64);
+    println!("bare quiche: seal {seal}, open {open}, acknowledgements {acknowledge}");
 }

@@ -147,7 +147,7 @@ impl Endpoint {
         let due = conn.quic.timeout_instant().map_or(check, |at| at.min(check));
         let due = due.max(now);
         // An earlier timer stays: it finds nothing to do and sets the next one. To move it with every
-        // packet would cost more, and an allocation each time.
+        // burst would cost more.
         if conn.timer.is_some_and(|set| set <= due) {
             return;
         }

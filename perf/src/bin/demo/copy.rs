@@ -15,6 +15,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use stoq_perf::bed::Namespace;
 use stoq_perf::process;
 
+use crate::live::gbps;
+
 /// Read and written at once: large enough that system calls do not count, small enough for a cache.
 const BLOCK_BYTES: usize = 256 * 1024;
 
@@ -37,7 +39,7 @@ pub fn make_file(path: &Path, bytes: u64) -> Result<()> {
 ///
 /// # Errors
 /// When the program is missing or the file cannot be read.
-pub fn sha256(path: &Path) -> Result<String> {
+fn sha256(path: &Path) -> Result<String> {
     let printed = process::run(Command::new("sha256sum").arg(path))?;
     let digest = printed.split_whitespace().next();
     digest.map(str::to_owned).with_context(|| format!("sha256sum printed `{printed}`"))
@@ -152,6 +154,17 @@ where
             }
         }
     }
+}
+
+/// Compares the two files of a copy by their SHA-256, prints both, and returns the line of the summary.
+pub fn compare(source: &Path, target: &Path, size_mib: u64, seconds: f64) -> Result<String> {
+    let (sent, received) = (sha256(source)?, sha256(target)?);
+    println!("    edge-a  SHA-256 {sent}\n    edge-b  SHA-256 {received}");
+    if sent != received {
+        bail!("the file that arrived is not the one that was sent");
+    }
+    let rate = gbps(size_mib << 20, seconds);
+    Ok(format!("    file  {size_mib} MiB in {seconds:.1} s, {rate:.2} Gbit/s, SHA-256 equal"))
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use stoq_perf::workspace::Binaries;
 
 use crate::Options;
 use crate::copy::{self, Copy};
-use crate::live::{Observed, gbps, watch};
+use crate::live::{Observed, watch};
 
 /// The service on edge-b that takes the file.
 const SERVICE: &str = "file";
@@ -103,13 +103,7 @@ impl Demo<'_> {
         let observed = self.nodes.map(|node| node as &dyn Observed);
         watch(observed, progress, || copy.run(&source, &target))?;
         let seconds = begin.elapsed().as_secs_f64();
-        let (sent, received) = (copy::sha256(&source)?, copy::sha256(&target)?);
-        println!("    edge-a  SHA-256 {sent}\n    edge-b  SHA-256 {received}");
-        if sent != received {
-            bail!("the file that arrived is not the one that was sent");
-        }
-        let rate = gbps(size_mib << 20, seconds);
-        Ok(format!("    file  {size_mib} MiB in {seconds:.1} s, {rate:.2} Gbit/s, SHA-256 equal"))
+        copy::compare(&source, &target, size_mib, seconds)
     }
 
     /// Opens a stream as `stoqctl stream edge-b file` does.

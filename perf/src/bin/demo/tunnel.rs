@@ -9,7 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use stoq_perf::bed::{Bed, Family, Side};
 use stoq_perf::measure::iperf::{Load, Transfer};
 use stoq_perf::measure::ping;
@@ -17,7 +17,7 @@ use stoq_perf::node::{Deployment, Node, NodeConfig};
 
 use crate::Options;
 use crate::copy::{self, Copy};
-use crate::live::{Observed, gbps, watch};
+use crate::live::{Observed, watch};
 
 /// Echo requests that the round-trip time in the summary is the median of: one second of them.
 const PINGS: u32 = ping::RATE_PER_S;
@@ -99,13 +99,7 @@ impl Demo<'_> {
         let progress = || format!("{:>5} of {size_mib} MiB", copy.received() >> 20);
         watch(self.observed(), progress, || copy.run(&source, &target))?;
         let seconds = begin.elapsed().as_secs_f64();
-        let (sent, received) = (copy::sha256(&source)?, copy::sha256(&target)?);
-        println!("    edge-a  SHA-256 {sent}\n    edge-b  SHA-256 {received}");
-        if sent != received {
-            bail!("the file that arrived is not the one that was sent");
-        }
-        let rate = gbps(size_mib << 20, seconds);
-        Ok(format!("    file  {size_mib} MiB in {seconds:.1} s, {rate:.2} Gbit/s, SHA-256 equal"))
+        copy::compare(&source, &target, size_mib, seconds)
     }
 
     /// Loads the tunnel by iperf3.
