@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use stoq_buffer::PacketBuf;
 use stoq_telemetry::Drops;
-use stoq_tunnel::checksum::Sum;
+use stoq_checksum::Sum;
 use stoq_tunnel::coalesce::Coalescer;
 use stoq_tunnel::device::{Offloads, Sink};
 use stoq_tunnel::forward::Prefix;

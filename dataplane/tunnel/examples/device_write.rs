@@ -35,7 +35,7 @@ fn headers(payload: usize) -> [u8; HEADERS] {
     bytes[12..20].copy_from_slice(&[10, 92, 0, 2, 10, 93, 0, 1]);
     bytes[20..24].copy_from_slice(&[0x9c, 0x40, 0x14, 0x51]);
     bytes[32..34].copy_from_slice(&[0x50, 0x10]);
-    let sum = stoq_tunnel::checksum::Sum::default().bytes(&bytes[..20]).finish();
+    let sum = stoq_checksum::Sum::default().bytes(&bytes[..20]).finish();
     bytes[10..12].copy_from_slice(&sum.to_be_bytes());
     bytes
 }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use stoq_buffer::PacketBuf;
 
-use crate::checksum::Sum;
 use crate::packet::{Fragment, IPV4_HEADER, IPV6_HEADER, View, protocol};
+use stoq_checksum::Sum;
 
 /// Answers in a second: the `icmp_msgs_per_sec` of Linux.
 pub const ANSWERS_PER_S: u32 = 1_000;

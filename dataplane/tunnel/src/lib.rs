@@ -11,7 +11,6 @@
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests"))]
 
-pub mod checksum;
 pub mod coalesce;
 pub mod device;
 pub mod forward;

@@ -4,9 +4,9 @@
 //! TCP alive. Called by workers for packets in both directions, after segmentation, so that
 //! checksums are complete.
 
-use crate::checksum::update;
 use crate::packet::{Fragment, View, protocol};
 use crate::segment::{TCP_CHECKSUM, tcp_header_len};
+use stoq_checksum::update;
 
 const TCP_HEADER: usize = 20;
 const SYN: u8 = 0x02;

@@ -8,9 +8,9 @@
 
 use stoq_buffer::PacketBuf;
 
-use crate::checksum::Sum;
 use crate::packet::{self, Fragment, View};
 use crate::vnet::{Gso, Partial, Super, VnetHeader};
+use stoq_checksum::Sum;
 
 /// Most pieces of one super-packet: 65,535 bytes in the smallest pieces that Linux makes, which
 /// have 8 bytes of payload (`tcp_min_snd_mss` is 48, of which options can take 40).

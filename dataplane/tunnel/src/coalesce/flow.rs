@@ -4,10 +4,10 @@
 use stoq_buffer::PacketBuf;
 
 use super::{Key, MERGED_MAX};
-use crate::checksum::Sum;
 use crate::packet::{IPV4_HEADER, IPV6_HEADER, View, protocol};
 use crate::segment::{TCP_CHECKSUM, UDP_CHECKSUM, UDP_HEADER, tcp_header_len};
 use crate::vnet::{self, Gso, Partial, Super, VnetHeader};
+use stoq_checksum::Sum;
 
 /// Longest headers that are merged: IPv6 without extension headers and TCP with all options.
 const HEADERS_MAX: usize = IPV6_HEADER + 60;

@@ -136,7 +136,7 @@ fn sum_again(packet: &mut [u8], place: usize) {
     let word = |at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
     let new = word(place & !1);
     let old = new ^ if place.is_multiple_of(2) { 0x8000 } else { 0x80 };
-    let sum = crate::checksum::update(word(field), old, new).to_be_bytes();
+    let sum = stoq_checksum::update(word(field), old, new).to_be_bytes();
     packet[field..field + 2].copy_from_slice(&sum);
     assert!(sums_are_right(packet));
 }

@@ -1,10 +1,11 @@
 //! The Internet checksum (RFC 1071): sums, and changes to sums (RFC 1624).
 //!
-//! Every payload byte that leaves through the tunnel is summed once, so this is the hot path. Sums
+//! Every payload byte that leaves through the tunnel is summed once or twice, so this is the hot path. Sums
 //! are kept unfolded in 64 bits and in the byte order of the machine, which a ones' complement sum
-//! allows (RFC 1071 §2); [`Sum::finish`] brings it back. Called by `segment`, `coalesce`, `icmp`
-//! and `mss`.
+//! allows (RFC 1071 §2); [`Sum::finish`] brings it back. Called by the
+//! tunnel for inner packets, and by the `xdp` port for outer ones.
 #![allow(unsafe_code, reason = "calling code compiled for AVX2 after asking the processor")]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests"))]
 
 use std::net::IpAddr;
 
