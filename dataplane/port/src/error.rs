@@ -44,11 +44,9 @@ pub enum PortError {
     /// io_uring can not be used on this host.
     #[error("expected io_uring for the uring port, got none: {0}")]
     Uring(#[from] UringReason),
-    /// The port is not part of this version.
-    #[error(
-        "expected uring or mio, got {0}, which is not built in this version; set port = \"auto\""
-    )]
-    NotBuilt(PortKind),
+    /// The xdp port stands on another one.
+    #[error("expected uring or mio for a port on sockets, got xdp; this is a bug")]
+    NotAlone,
     /// Every port failed its trial.
     #[error("expected a port to carry packets on loopback, got none; bring the interface lo up")]
     NothingWorks,

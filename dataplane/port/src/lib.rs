@@ -1,7 +1,8 @@
 //! Packet I/O: bursts of UDP packets in and out, behind one trait.
 //!
 //! A port belongs to one worker. It owns the worker's sockets and its transmit buffers, and it is
-//! where the worker sleeps. `mio` works anywhere; `uring` needs io_uring; `xdp` is the next one.
+//! where the worker sleeps. `mio` works anywhere; `uring` needs io_uring; `xdp` goes past the kernel's
+//! stack, on top of one of the other two.
 //!
 //! ```text
 //!            socket::open, steer::attach          (daemon or broker, once)
@@ -30,6 +31,7 @@ mod sys;
 mod train;
 mod transmit;
 mod uring;
+pub mod xdp;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -43,7 +45,7 @@ pub use port::{Port, Ready, RxMeta, Socket, TxMeta, WATCH_MAX, WatchToken};
 pub use sockets::SOCKETS_MAX;
 pub use uring::UringReason;
 
-/// Opens a port of this kind on a worker's bound sockets. To be called on the worker's own thread,
+/// Opens a socket port of this kind on a worker's bound sockets. To be called on the worker's own thread,
 /// where the port stays. Refused packets are counted in `drops`, by that thread alone.
 ///
 /// # Errors
@@ -57,6 +59,30 @@ pub fn open(
     match kind {
         PortKind::Mio => Ok(Box::new(mio_port::MioPort::open(sockets, options, drops)?)),
         PortKind::Uring => Ok(Box::new(uring::UringPort::open(sockets, options, drops)?)),
-        PortKind::Xdp => Err(PortError::NotBuilt(kind)),
+        PortKind::Xdp => Err(PortError::NotAlone),
     }
+}
+
+/// Opens an `xdp` port on top of the socket port `beneath`, on the same sockets. It has no lanes yet
+/// and is the port beneath until [`Port::plug`]. Otherwise as [`open`].
+///
+/// # Errors
+/// Those of [`open`].
+pub fn open_xdp(
+    beneath: PortKind,
+    sockets: Vec<(Socket, OwnedFd)>,
+    options: &PortOptions,
+    hops: Arc<xdp::NextHops>,
+    drops: Arc<Drops>,
+) -> Result<Box<dyn Port>, PortError> {
+    let failed = |what| {
+        let advice = "raise the limit of open files";
+        move |source| PortError::Open { port: PortKind::Xdp, what, source, advice }
+    };
+    let local = |(id, fd): &(Socket, OwnedFd)| Ok((*id, socket::local_addr(fd)?));
+    let locals: std::io::Result<Vec<_>> = sockets.iter().map(local).collect();
+    let locals = locals.map_err(failed("sockets"))?;
+    let beneath = open(beneath, sockets, options, Arc::clone(&drops))?;
+    let port = xdp::XdpPort::over(beneath, locals, hops, drops).map_err(failed("poll"))?;
+    Ok(Box::new(port))
 }

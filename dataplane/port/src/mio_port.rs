@@ -242,7 +242,7 @@ impl Port for MioPort {
     }
 
     fn mode(&self) -> Mode {
-        Mode { gso: self.outlet.gso(), gro: self.sockets.gro, single_shot: false }
+        Mode { gso: self.outlet.gso(), gro: self.sockets.gro, single_shot: false, bypass: None }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The one trait of packet I/O and the types of its calls.
 //!
-//! It owns nothing: `mio` and `uring` implement it, `stoqd`'s workers call it and know no more.
+//! It owns nothing: `mio`, `uring` and `xdp` implement it, `stoqd`'s workers call it and know no more.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -8,6 +8,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use crate::Mode;
+use crate::xdp::Lane;
 
 /// Which of a worker's sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,7 +33,7 @@ pub struct RxMeta {
 }
 
 /// Where a datagram goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TxMeta {
     /// The receiver; an IPv4 receiver is an IPv4 address, never a mapped one.
     pub to: SocketAddr,
@@ -97,6 +98,18 @@ pub trait Port {
 
     /// What the port really uses of the kernel's help now.
     fn mode(&self) -> Mode;
+
+    /// `xdp` only: lets the port use these lanes from now on in place of those that it had; without
+    /// any it is the port beneath. Not to be called between [`Port::slot`] and [`Port::commit`].
+    ///
+    /// # Errors
+    /// When the kernel refuses to watch a lane, or the port has no use for one.
+    fn plug(&mut self, lanes: Vec<Lane>) -> io::Result<()> {
+        if lanes.is_empty() {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::Unsupported, "only the xdp port has lanes"))
+    }
 }
 
 /// Refuses tokens that have no bit in [`Ready`].

@@ -54,7 +54,7 @@ pub fn select(wanted: Option<PortKind>, options: &PortOptions) -> Result<Selecti
         let mode = Trial::new(kind, &options)?.mode();
         return Ok(Selection { selected: kind, mode, passed_over: Vec::new() });
     }
-    let mut passed_over = vec![(PortKind::Xdp, "not built in this version".to_owned())];
+    let mut passed_over = Vec::new();
     let mut trials = Vec::new();
     let mut refusal = None;
     for kind in [PortKind::Uring, PortKind::Mio] {

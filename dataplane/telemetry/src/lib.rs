@@ -65,6 +65,7 @@ drop_reasons! {
     StreamLocal "stream_local" "A stream was broken off because the socket of its service cannot be reached, or failed."
     StreamInvalid "stream_invalid" "A stream did not begin as the protocol says."
     HandoverFull "handover_full" "The ring towards the worker that owns the connection was full."
+    RingFull "ring_full" "The xdp port's rings were full when a UDP packet arrived: the worker did not keep up."
     PortSend "port_send" "The kernel refused to send a UDP packet."
     PortReceive "port_receive" "A received UDP packet was truncated or its control data invalid."
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use stoq_buffer::PacketBuf;
-use stoq_telemetry::Drops;
 use stoq_checksum::Sum;
+use stoq_telemetry::Drops;
 use stoq_tunnel::coalesce::Coalescer;
 use stoq_tunnel::device::{Offloads, Sink};
 use stoq_tunnel::forward::{Forwarder, Prefix, Table};

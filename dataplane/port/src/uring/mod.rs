@@ -181,7 +181,7 @@ impl Port for UringPort {
 
     fn mode(&self) -> Mode {
         let single_shot = matches!(self.intake, Intake::SingleShot(_));
-        Mode { gso: self.outlet.gso(), gro: self.sockets.gro, single_shot }
+        Mode { gso: self.outlet.gso(), gro: self.sockets.gro, single_shot, bypass: None }
     }
 }
 

@@ -5,7 +5,10 @@
 //! routes and MTUs, which needs no privilege. It asks for what is needed here and nothing else.
 
 mod forwarding;
+mod interface;
 mod link;
+mod monitor;
+mod neighbour;
 mod route;
 mod rule;
 
@@ -22,7 +25,10 @@ use nix::sys::socket::{self, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, Sock
 use nix::sys::time::{TimeVal, TimeValLike};
 
 pub use forwarding::{forwarding_warnings, forwards};
+pub use interface::Interface;
 pub use link::LinkSettings;
+pub use monitor::{Change, Monitor};
+pub use neighbour::Neighbour;
 pub use route::{PROTOCOL, Path, Table};
 pub use rule::Rule;
 

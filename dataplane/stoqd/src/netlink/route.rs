@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::{
-    RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
+    RouteType, RouteVia,
 };
 
 use super::{Ask, Netlink, NetlinkError, family, gone_is_fine, libc_error};
@@ -32,6 +33,10 @@ impl Table {
 pub struct Path {
     /// The interface that packets leave by.
     pub interface: u32,
+    /// The next hop, unless the address is on the link itself.
+    pub gateway: Option<IpAddr>,
+    /// Our address that packets leave from, as the route says.
+    pub source: Option<IpAddr>,
     /// The route's own MTU in bytes, if it has one.
     pub mtu: Option<u32>,
 }
@@ -77,17 +82,31 @@ impl Netlink {
     /// # Errors
     /// When there is none.
     pub fn path_to(&mut self, address: IpAddr, mark: u32) -> Result<Path, NetlinkError> {
-        self.look_up(address, mark, RouteFlags::empty())
+        self.path_from(None, address, mark)
+    }
+
+    /// The way that packets with this mark take from one of our addresses.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn path_from(
+        &mut self,
+        source: Option<IpAddr>,
+        address: IpAddr,
+        mark: u32,
+    ) -> Result<Path, NetlinkError> {
+        self.look_up(source, address, mark, RouteFlags::empty())
     }
 
     /// Whether the route to just this prefix leads through the interface.
     fn leads_to(&mut self, index: u32, prefix: Prefix) -> bool {
-        let path = self.look_up(prefix.address(), 0, FIB_MATCH);
+        let path = self.look_up(None, prefix.address(), 0, FIB_MATCH);
         path.is_ok_and(|path| path.interface == index)
     }
 
     fn look_up(
         &mut self,
+        source: Option<IpAddr>,
         address: IpAddr,
         mark: u32,
         flags: RouteFlags,
@@ -97,6 +116,10 @@ impl Netlink {
         message.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
         message.header.flags = flags;
         message.attributes.push(RouteAttribute::Destination(address.into()));
+        if let Some(source) = source {
+            message.header.source_prefix_length = if source.is_ipv4() { 32 } else { 128 };
+            message.attributes.push(RouteAttribute::Source(source.into()));
+        }
         if mark != 0 {
             message.attributes.push(RouteAttribute::Mark(mark));
         }
@@ -114,10 +137,13 @@ impl Netlink {
 
 fn path_of(route: &RouteMessage) -> Option<Path> {
     let mut interface = None;
-    let mut mtu = None;
+    let (mut gateway, mut source, mut mtu) = (None, None, None);
     for attribute in &route.attributes {
         match attribute {
             RouteAttribute::Oif(index) => interface = Some(*index),
+            RouteAttribute::Gateway(address) => gateway = ip(address),
+            RouteAttribute::Via(RouteVia::Inet6(address)) => gateway = Some((*address).into()),
+            RouteAttribute::PrefSource(address) => source = ip(address),
             RouteAttribute::Metrics(metrics) => {
                 mtu = metrics.iter().find_map(|metric| match metric {
                     RouteMetric::Mtu(mtu) => Some(*mtu),
@@ -127,7 +153,15 @@ fn path_of(route: &RouteMessage) -> Option<Path> {
             _ => {}
         }
     }
-    interface.map(|interface| Path { interface, mtu })
+    interface.map(|interface| Path { interface, gateway, source, mtu })
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(v4) => Some((*v4).into()),
+        RouteAddress::Inet6(v6) => Some((*v6).into()),
+        _ => None,
+    }
 }
 
 fn route_message(index: u32, prefix: Prefix, table: Table) -> RouteMessage {
