@@ -22,7 +22,7 @@ enum Command {
     Tunnel(TunnelArgs),
     /// Mixed traffic for a long time: are memory and descriptors flat?
     Soak {
-        /// The port: mio or uring.
+        /// The port: mio, uring or xdp.
         #[arg(long, default_value = "uring")]
         port: String,
         /// How long, in minutes; the shortest that shows anything is 3.
@@ -50,6 +50,9 @@ struct TunnelArgs {
     /// Runs of each; the figures are medians.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
+    /// One cable from edge to edge, without the bridge that shapes.
+    #[arg(long)]
+    direct: bool,
     /// A key of stoqd's configuration, such as transport.gso=false; may be repeated.
     #[arg(long, value_parser = key_and_value)]
     set: Vec<(String, String)>,
@@ -82,8 +85,9 @@ fn run(command: Command) -> Result<()> {
 fn bench_tunnel(args: TunnelArgs) -> Result<()> {
     let named: Vec<Subject> = args.only.into_iter().flatten().collect();
     let subjects = if named.is_empty() { Subject::DEFAULT.to_vec() } else { named };
-    let TunnelArgs { shape, seconds, rounds, set, .. } = args;
-    let plan = tunnel::Plan { subjects, shapes: shape, seconds, rounds, settings: set };
+    let TunnelArgs { shape, seconds, rounds, set, direct, .. } = args;
+    let shapes = if direct { vec![Shape::Unshaped] } else { shape };
+    let plan = tunnel::Plan { subjects, shapes, seconds, rounds, direct, settings: set };
     match tunnel::run(&plan)? {
         0 => Ok(()),
         failures => bail!("{failures} of the runs failed; the reasons are above and in the JSON"),

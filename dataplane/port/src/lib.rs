@@ -39,7 +39,7 @@ use std::sync::Arc;
 use stoq_telemetry::Drops;
 
 pub use error::PortError;
-pub use mode::Mode;
+pub use mode::{BypassMode, Mode};
 pub use options::{PortKind, PortOptions, Sender};
 pub use port::{Port, Ready, RxMeta, Socket, TxMeta, WATCH_MAX, WatchToken};
 pub use sockets::SOCKETS_MAX;

@@ -11,21 +11,21 @@ pub struct Mode {
     pub gro: bool,
     /// `xdp` only: packets go past the kernel's stack, and how. The rest of this is then about the
     /// port beneath.
-    pub bypass: Option<Bypass>,
+    pub bypass: Option<BypassMode>,
     /// `uring` only: one receive entry for each packet, since the kernel has no multishot.
     pub single_shot: bool,
 }
 
 /// How packets go past the kernel's stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bypass {
+pub struct BypassMode {
     /// The XDP program runs in the driver; otherwise behind the allocation of an skb.
     pub native: bool,
     /// The NIC reads and writes the frames itself.
     pub zero_copy: bool,
 }
 
-impl fmt::Display for Bypass {
+impl fmt::Display for BypassMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.native { "native" } else { "generic" })?;
         f.write_str(if self.zero_copy { "+zerocopy" } else { "+copy" })
@@ -56,7 +56,7 @@ mod tests {
         assert_eq!(text(false, true, true), "gro+single-shot");
         assert_eq!(text(false, false, false), "plain");
         let text = |native, zero_copy| {
-            let bypass = Some(Bypass { native, zero_copy });
+            let bypass = Some(BypassMode { native, zero_copy });
             Mode { gso: true, gro: true, single_shot: false, bypass }.to_string()
         };
         assert_eq!(text(true, true), "native+zerocopy");

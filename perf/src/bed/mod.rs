@@ -54,6 +54,13 @@ pub struct Edge {
     pub lan: Option<Namespace>,
 }
 
+/// What is between the edges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wire {
+    Bridge,
+    Direct,
+}
+
 /// Two edges, the bridge between them, and a scratch folder.
 #[derive(Debug)]
 pub struct Bed {
@@ -75,7 +82,15 @@ impl Bed {
     /// # Errors
     /// [`Error::NotRoot`], or the step that the host refused.
     pub fn new() -> Result<Self> {
-        Self::build(false)
+        Self::build(false, Wire::Bridge)
+    }
+
+    /// Makes a bed of two edges joined by one cable, with nothing in the middle: no shapes, no loss.
+    ///
+    /// # Errors
+    /// [`Error::NotRoot`], or the step that the host refused.
+    pub fn direct() -> Result<Self> {
+        Self::build(false, Wire::Direct)
     }
 
     /// Makes a bed with a host behind each edge, which routes through it.
@@ -83,10 +98,10 @@ impl Bed {
     /// # Errors
     /// [`Error::NotRoot`], or the step that the host refused.
     pub fn with_sites() -> Result<Self> {
-        Self::build(true)
+        Self::build(true, Wire::Bridge)
     }
 
-    fn build(sites: bool) -> Result<Self> {
+    fn build(sites: bool, wire: Wire) -> Result<Self> {
         check_root()?;
         let turn = take_turn()?;
         guardian::sweep()?;
@@ -104,8 +119,17 @@ impl Bed {
             _guardian: guardian,
             _turn: turn,
         };
-        bed.a.plug_into(&bed.middle)?;
-        bed.b.plug_into(&bed.middle)?;
+        match wire {
+            Wire::Bridge => {
+                bed.a.plug_into(&bed.middle)?;
+                bed.b.plug_into(&bed.middle)?;
+            }
+            Wire::Direct => {
+                join(&bed.a.namespace, WAN, &bed.b.namespace, WAN)?;
+                bed.a.configure_wan()?;
+                bed.b.configure_wan()?;
+            }
+        }
         Ok(bed)
     }
 
@@ -156,8 +180,12 @@ impl Edge {
         join(&self.namespace, WAN, middle, &port)?;
         middle.sysctl(&format!("net.ipv6.conf.{port}.disable_ipv6"), "1")?;
         middle.ip(&format!("link set {port} master br0 up"))?;
-        wire_mode(&self.namespace, WAN, true)?;
         wire_mode(middle, &port, false)?;
+        self.configure_wan()
+    }
+
+    fn configure_wan(&self) -> Result<()> {
+        wire_mode(&self.namespace, WAN, true)?;
         give_addresses(&self.namespace, WAN, [self.side.wan(Family::V4), self.side.wan(Family::V6)])
     }
 }

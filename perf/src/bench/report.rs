@@ -169,6 +169,7 @@ impl Report {
         json!({
             "benchmark": "tunnel", "host": self.host, "wire_mode": true,
             "rounds": self.plan.rounds, "seconds": self.plan.seconds, "warm_up_s": WARM_UP_S,
+            "direct": self.plan.direct,
             "settings": self.plan.settings.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>(),
             "results": rows,
         })
@@ -223,7 +224,7 @@ mod tests {
     fn report() -> Report {
         let subjects = Subject::ALL.to_vec();
         let shapes = vec![Shape::Unshaped];
-        let plan = Plan { subjects, shapes, seconds: 1, rounds: 3, settings: Vec::new() };
+        let plan = Plan { subjects, shapes, seconds: 1, rounds: 3, direct: false, settings: Vec::new() };
         let mut report = Report::new(Host::read(), &plan);
         for (name, rates) in [
             ("none", [5000.0, 6000.0, 5500.0]),

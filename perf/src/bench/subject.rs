@@ -25,19 +25,21 @@ pub enum Subject {
 
 impl Subject {
     /// Those that are measured by default, in the order of the table.
-    pub const DEFAULT: [Self; 5] = [
+    pub const DEFAULT: [Self; 6] = [
         Self::NoTunnel,
         Self::Stoq("mio"),
         Self::Stoq("uring"),
+        Self::Stoq("xdp"),
         Self::Peer(Peer::Gotatun),
         Self::Peer(Peer::Quincy),
     ];
 
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::NoTunnel,
         Self::Stoq("mio"),
         Self::Stoq("uring"),
+        Self::Stoq("xdp"),
         Self::Peer(Peer::Gotatun),
         Self::Peer(Peer::Quincy),
         Self::Peer(Peer::QuincyNoise),
@@ -116,7 +118,7 @@ mod tests {
 
     #[test]
     fn words_of_the_command_line() {
-        assert_eq!(Subject::named("stoq").unwrap().len(), 2);
+        assert_eq!(Subject::named("stoq").unwrap().len(), 3);
         assert_eq!(Subject::named("uring").unwrap(), [Subject::Stoq("uring")]);
         assert_eq!(Subject::named("none").unwrap(), [Subject::NoTunnel]);
         assert!(Subject::named("nebula").unwrap_err().contains("quincy"));

@@ -31,6 +31,8 @@ pub struct Plan {
     pub seconds: u32,
     /// Runs of each subject on each shape.
     pub rounds: u32,
+    /// One cable between the edges instead of a bridge; then there are no shapes.
+    pub direct: bool,
     /// Keys of `stoqd`'s configuration to set, with their values.
     pub settings: Vec<(String, String)>,
 }
@@ -60,11 +62,13 @@ pub fn run(plan: &Plan) -> Result<usize> {
         }
     }
     let host = Host::read();
-    let bed = Bed::new()?;
+    let bed = if plan.direct { Bed::direct()? } else { Bed::new()? };
     let mut report = Report::new(host, plan);
     for round in 1..=plan.rounds {
         for &shape in &plan.shapes {
-            bed.shape(shape)?;
+            if !plan.direct {
+                bed.shape(shape)?;
+            }
             run_shape(&bed, plan, (round, shape), &mut report);
         }
     }

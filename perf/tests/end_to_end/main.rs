@@ -1,5 +1,5 @@
 //! The product as its users have it: two edges with `stoqd`, hosts behind them, and a wire that does
-//! what wires do. Each test runs on both ports.
+//! what wires do. Each test runs on every port.
 //!
 //! They need root and the release binaries (`STOQD_BIN`, `STOQCTL_BIN`, or `target/release`), and say
 //! why when they are skipped. Binaries that are named but missing are a failure.
@@ -99,6 +99,9 @@ macro_rules! on_each_port {
         }
         mod uring {
             $(#[test] fn $test() { $crate::run(stringify!($test), "uring", super::$test) })*
+        }
+        mod xdp {
+            $(#[test] fn $test() { $crate::run(stringify!($test), "xdp", super::$test) })*
         }
     };
 }

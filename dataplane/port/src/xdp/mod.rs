@@ -36,8 +36,8 @@ pub use lane::{Lane, LaneSpec};
 
 use self::lane::Kick;
 use self::routes::{Locals, Routes, Way};
-use crate::mode::Bypass;
-use crate::{Mode, Port, Ready, RxMeta, Socket, TxMeta, WatchToken};
+
+use crate::{BypassMode, Mode, Port, Ready, RxMeta, Socket, TxMeta, WatchToken};
 
 /// Packets taken from one lane in one call of `receive`: some 100 µs of work. More would hold back
 /// the worker's timers and what it has to send.
@@ -219,7 +219,7 @@ impl Port for XdpPort {
         let bypass = self
             .lanes
             .first()
-            .map(|lane| Bypass { native: lane.spec().native, zero_copy: lane.zero_copy() });
+            .map(|lane| BypassMode { native: lane.spec().native, zero_copy: lane.zero_copy() });
         Mode { bypass, ..self.beneath.mode() }
     }
 

@@ -43,6 +43,34 @@ pub enum Request {
         /// Which of the configured ones.
         which: ConfiguredFile,
     },
+    /// Attach the XDP program to the configured interface, for the sockets that were opened.
+    AttachXdp {
+        /// By what it knows our connection IDs.
+        connection_ids: ConnectionIds,
+    },
+    /// Open an AF_XDP socket, not bound yet.
+    OpenXdpSocket,
+    /// Let the program send the packets of this queue to the socket that comes beside.
+    SteerXdp {
+        /// The queue.
+        queue: u32,
+    },
+    /// Tell the program anew which addresses are this host's.
+    RefreshXdp,
+    /// Detach the program.
+    DetachXdp,
+    /// Read the program's counters.
+    XdpCounters,
+}
+
+/// What tells a connection ID of ours from another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConnectionIds {
+    /// The number of this run.
+    pub generation: u16,
+    /// The valid keys, at most two: number and secret of the tag.
+    pub keys: Vec<(u8, [u8; 16])>,
 }
 
 /// A socket that the configuration names.
@@ -84,6 +112,17 @@ pub(super) enum Reply {
     },
     /// The file comes beside.
     File,
+    /// The program is attached.
+    Attached {
+        /// Index of the interface.
+        interface: u32,
+        /// It runs in the driver.
+        native: bool,
+    },
+    /// The AF_XDP socket comes beside.
+    XdpSocket,
+    /// What became of packets, by name.
+    Counters(Vec<(String, u64)>),
     /// It is not done.
     Refused {
         /// What was expected, what came, and what to do.

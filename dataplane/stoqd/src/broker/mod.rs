@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   stoqd (workers, control)                     broker
-//!   no capabilities, user `stoq`                 CAP_NET_ADMIN, CAP_NET_BIND_SERVICE
+//!   no capabilities, user `stoq`                 CAP_NET_ADMIN, CAP_NET_BIND_SERVICE,
+//!        │                                       CAP_NET_RAW, CAP_BPF
 //!        │   request, at most 16 KiB JSON             │
 //!        ├───────────── SOCK_SEQPACKET ──────────────▶│ checks it against the policy,
 //!        │◀──── reply, descriptors (SCM_RIGHTS) ──────┤ which it read from root's file itself
@@ -14,8 +15,10 @@
 //! socket closes, and a signal on the parent's death stands behind that), and takes its routes and
 //! rules away; the device goes with its last descriptor.
 //!
-//! [`Broker`] is stoqd's end. Attaching an XDP program will be one more request here.
+//! [`Broker`] is stoqd's end. The XDP program is the broker's: it is detached when the broker ends,
+//! however that comes about, for nobody else holds it.
 
+mod bypass;
 mod message;
 mod policy;
 pub mod privilege;
@@ -34,7 +37,7 @@ use std::sync::{Mutex, PoisonError};
 use nix::unistd::Pid;
 use stoq_tunnel::device::Offloads;
 
-pub use message::{ConfiguredFile, Request, UdpSocket};
+pub use message::{ConfiguredFile, ConnectionIds, Request, UdpSocket};
 pub use policy::Policy;
 #[cfg(test)]
 pub(crate) use sys::fork_with;
@@ -82,6 +85,15 @@ pub struct OpenSocket {
     pub local: SocketAddr,
     /// What was not granted, each with what the operator can do.
     pub warnings: Vec<String>,
+}
+
+/// The attached XDP program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttachedXdp {
+    /// Index of the interface.
+    pub interface: u32,
+    /// It runs in the driver, not behind the allocation of an skb.
+    pub native: bool,
 }
 
 /// stoqd's end of the broker. One request at a time.
@@ -182,6 +194,61 @@ impl Broker {
         }
     }
 
+    /// Attaches the XDP program to the configured interface.
+    ///
+    /// # Errors
+    /// When no interface is configured, another program has it, or the kernel refuses.
+    pub fn attach_xdp(&self, connection_ids: ConnectionIds) -> Result<AttachedXdp, BrokerError> {
+        match self.call(&Request::AttachXdp { connection_ids })?.0 {
+            Reply::Attached { interface, native } => Ok(AttachedXdp { interface, native }),
+            _ => Err(BrokerError::Answer("attach_xdp")),
+        }
+    }
+
+    /// Opens an AF_XDP socket, to be bound to a queue.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn open_xdp_socket(&self) -> Result<OwnedFd, BrokerError> {
+        let fd = self.call(&Request::OpenXdpSocket)?.1.pop();
+        fd.ok_or(BrokerError::Answer("open_xdp_socket"))
+    }
+
+    /// Lets the program send the packets of a queue to this socket.
+    ///
+    /// # Errors
+    /// When there is no program, or the kernel refuses.
+    pub fn steer_xdp(&self, queue: u32, socket: OwnedFd) -> Result<(), BrokerError> {
+        self.call_with(&Request::SteerXdp { queue }, &[socket]).map(drop)
+    }
+
+    /// Tells the program which addresses this host has now.
+    ///
+    /// # Errors
+    /// When there is no program, or the kernel refuses.
+    pub fn refresh_xdp(&self) -> Result<(), BrokerError> {
+        self.call(&Request::RefreshXdp).map(drop)
+    }
+
+    /// Detaches the program, if there is one.
+    ///
+    /// # Errors
+    /// When the broker is gone.
+    pub fn detach_xdp(&self) -> Result<(), BrokerError> {
+        self.call(&Request::DetachXdp).map(drop)
+    }
+
+    /// What became of the packets that the program saw, by verdict.
+    ///
+    /// # Errors
+    /// When there is no program, or the kernel refuses.
+    pub fn xdp_counters(&self) -> Result<Vec<(String, u64)>, BrokerError> {
+        match self.call(&Request::XdpCounters)?.0 {
+            Reply::Counters(counters) => Ok(counters),
+            _ => Err(BrokerError::Answer("xdp_counters")),
+        }
+    }
+
     /// Makes the routes of the device be those to `wanted`: removes what is too much, then adds
     /// what lacks. A prefix that covers one of the `endpoints` is kept beside the main table, so
     /// that outer packets do not take it. Returns what could not be done; the rest is done.
@@ -193,7 +260,7 @@ impl Broker {
         let differs = |(prefix, beside): &(&Prefix, &bool)| wanted.get(prefix) != Some(*beside);
         let old: Vec<Prefix> = state.routes.iter().filter(differs).map(|(p, _)| *p).collect();
         for prefix in old {
-            match call(&state.channel, &Request::RemoveRoute { prefix: prefix.to_string() }) {
+            match call(&state.channel, &Request::RemoveRoute { prefix: prefix.to_string() }, &[]) {
                 Ok(_) => drop(state.routes.remove(&prefix)),
                 Err(error) => failed.push(error),
             }
@@ -202,7 +269,7 @@ impl Broker {
             if state.routes.contains_key(&prefix) {
                 continue;
             }
-            match call(&state.channel, &Request::AddRoute { prefix: prefix.to_string(), beside }) {
+            match call(&state.channel, &Request::AddRoute { prefix: prefix.to_string(), beside }, &[]) {
                 Ok(_) => drop(state.routes.insert(prefix, beside)),
                 Err(error) => failed.push(error),
             }
@@ -211,14 +278,26 @@ impl Broker {
     }
 
     fn call(&self, request: &Request) -> Result<(Reply, Vec<OwnedFd>), BrokerError> {
+        self.call_with(request, &[])
+    }
+
+    fn call_with(
+        &self,
+        request: &Request,
+        fds: &[OwnedFd],
+    ) -> Result<(Reply, Vec<OwnedFd>), BrokerError> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        call(&state.channel, request)
+        call(&state.channel, request, fds)
     }
 }
 
-fn call(channel: &sys::Channel, request: &Request) -> Result<(Reply, Vec<OwnedFd>), BrokerError> {
+fn call(
+    channel: &sys::Channel,
+    request: &Request,
+    fds: &[OwnedFd],
+) -> Result<(Reply, Vec<OwnedFd>), BrokerError> {
     let bytes = serde_json::to_vec(request).map_err(io::Error::other).map_err(BrokerError::Gone)?;
-    channel.send(&bytes, &[]).map_err(BrokerError::Gone)?;
+    channel.send(&bytes, fds).map_err(BrokerError::Gone)?;
     let (answer, fds) = channel.receive().map_err(BrokerError::Gone)?;
     let reply = serde_json::from_slice(&answer).map_err(io::Error::other);
     match reply.map_err(BrokerError::Gone)? {

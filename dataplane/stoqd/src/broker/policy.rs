@@ -1,13 +1,14 @@
 //! What the broker may do: taken from the configuration file, which only root writes. Pure; the
 //! server asks it before each step.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use stoq_tunnel::device::Offloads;
+use stoq_xdp::Rules;
 
 use super::message::{ConfiguredFile, UdpSocket};
-use crate::config::{Config, ConfigError, Identity, InterfaceAddress, Prefix};
+use crate::config::{Config, ConfigError, Identity, InterfaceAddress, Prefix, Xdp};
 
 /// Least MTU of the device in bytes: IPv6 stops below it (RFC 8200 §5).
 const MIN_MTU: u16 = 1280;
@@ -18,6 +19,8 @@ pub struct Policy {
     path: PathBuf,
     pub(super) tunnel: Option<TunnelPolicy>,
     listen: Vec<SocketAddr>,
+    interface: Option<String>,
+    xdp: Xdp,
     pub(super) mark: u32,
     identity: Identity,
     /// Routes may lead to these prefixes and to what lies in them.
@@ -49,14 +52,16 @@ impl Policy {
             path: path.to_owned(),
             tunnel,
             listen: config.transport.listen.clone(),
+            interface: config.transport.interface.clone(),
+            xdp: config.xdp.clone(),
             mark: config.transport.mark,
             identity: config.identity.clone(),
             prefixes: prefixes(config),
         }
     }
 
-    /// Reads the file again and takes over what a reload may change: the prefixes and the identity's
-    /// files. Device, addresses, mark and listen addresses stay until a restart.
+    /// Reads the file again and takes over what a reload may change: the prefixes, the identity's files
+    /// and the rules of the XDP program. Device, addresses, mark and listen addresses stay until a restart.
     ///
     /// # Errors
     /// When the file is refused; then nothing has changed.
@@ -64,6 +69,7 @@ impl Policy {
         let config = Config::load(&self.path)?;
         self.prefixes = prefixes(&config);
         self.identity = config.identity;
+        self.xdp = config.xdp;
         Ok(())
     }
 
@@ -111,6 +117,17 @@ impl Policy {
                 self.listen.get(usize::from(place)).map(|at| (*at, true)).ok_or_else(none)
             }
         }
+    }
+
+    /// Who is refused before anything is looked at, and the other rules of the XDP program.
+    pub(super) fn abuse(&self) -> (Vec<(IpAddr, u8)>, Rules) {
+        (self.xdp.denied().collect(), self.xdp.rules())
+    }
+
+    /// The interface that an XDP program may be attached to.
+    pub(super) fn interface(&self) -> Result<&str, String> {
+        let none = "expected `interface` in [transport], got none; set it to the WAN interface";
+        self.interface.as_deref().ok_or_else(|| none.to_owned())
     }
 
     /// The path of a file.

@@ -16,6 +16,7 @@ use stoq_port::PortError;
 use stoq_port::socket::{self, SocketSpec};
 use stoq_tunnel::device;
 
+use super::bypass::{self, Bypass};
 use super::message::{Reply, Request, UdpSocket};
 use super::policy::Policy;
 use super::privilege;
@@ -24,8 +25,15 @@ use super::sys::Channel;
 use crate::config::Prefix;
 use crate::netlink::{self, LinkSettings, Netlink, Table};
 
-/// What the broker keeps: to change links, addresses, routes and marks, and to bind low ports.
-const KEPT: [Capability; 2] = [Capability::CAP_NET_ADMIN, Capability::CAP_NET_BIND_SERVICE];
+/// What the broker keeps: to change links, addresses, routes and marks, and to attach an XDP program
+/// (NET_ADMIN); to bind low ports; to load the program and change its maps (BPF); to open AF_XDP
+/// sockets (NET_RAW).
+const KEPT: [Capability; 4] = [
+    Capability::CAP_NET_ADMIN,
+    Capability::CAP_NET_BIND_SERVICE,
+    Capability::CAP_BPF,
+    Capability::CAP_NET_RAW,
+];
 
 /// Most routes at once: ten thousand peers with a few prefixes each.
 const ROUTES_MAX: usize = 65_536;
@@ -42,13 +50,13 @@ pub(super) fn serve(channel: Channel, policy: Policy) {
     // without privilege has none to keep.
     let _ = prctl::set_name(c"stoqd-broker");
     let _ = privilege::keep_only(&KEPT);
-    let mut server = Server { policy, device: None, routes: HashMap::new(), netlink: None };
+    let mut server = Server::new(policy);
     server.remove_stale();
     // A parent that died before the signal was asked for has left this process to another.
     while nix::unistd::getppid() == parent && wait(&channel, &death) {
-        let Ok((bytes, _)) = channel.receive() else { break };
+        let Ok((bytes, fds)) = channel.receive() else { break };
         let (reply, fds) = match serde_json::from_slice(&bytes) {
-            Ok(request) => server.answer(request),
+            Ok(request) => server.answer(request, fds),
             Err(error) => (refused(error), Vec::new()),
         };
         let Ok(bytes) = serde_json::to_vec(&reply) else { break };
@@ -88,20 +96,26 @@ fn refused(reason: impl Display) -> Reply {
 }
 
 /// The state of the broker.
-struct Server {
-    policy: Policy,
+pub(super) struct Server {
+    pub(super) policy: Policy,
     /// Index of the device that it made.
     device: Option<u32>,
     /// Its routes and their tables.
     routes: HashMap<Prefix, Table>,
     /// Opened at the first use.
     netlink: Option<Netlink>,
+    pub(super) bypass: Bypass,
 }
 
-type Answer = Result<(Reply, Vec<OwnedFd>), String>;
+pub(super) type Answer = Result<(Reply, Vec<OwnedFd>), String>;
 
 impl Server {
-    fn answer(&mut self, request: Request) -> (Reply, Vec<OwnedFd>) {
+    fn new(policy: Policy) -> Self {
+        let bypass = Bypass::default();
+        Self { policy, device: None, routes: HashMap::new(), netlink: None, bypass }
+    }
+
+    fn answer(&mut self, request: Request, fds: Vec<OwnedFd>) -> (Reply, Vec<OwnedFd>) {
         let done = |result: Result<(), String>| result.map(|()| (Reply::Done, Vec::new()));
         let answer = match request {
             Request::Reload => self.reload(),
@@ -111,11 +125,17 @@ impl Server {
             Request::RemoveRoute { prefix } => done(self.remove_route(&prefix)),
             Request::OpenSocket { which } => self.open_socket(which),
             Request::OpenFile { which } => opened(self.policy.file(which)),
+            Request::AttachXdp { connection_ids } => self.attach_xdp(connection_ids),
+            Request::OpenXdpSocket => bypass::open_socket(),
+            Request::SteerXdp { queue } => done(self.steer_xdp(queue, fds)),
+            Request::RefreshXdp => done(self.refresh_xdp()),
+            Request::DetachXdp => done(self.detach_xdp()),
+            Request::XdpCounters => self.xdp_counters(),
         };
         answer.unwrap_or_else(|reason| (refused(reason), Vec::new()))
     }
 
-    fn netlink(&mut self) -> Result<&mut Netlink, String> {
+    pub(super) fn netlink(&mut self) -> Result<&mut Netlink, String> {
         if self.netlink.is_none() {
             self.netlink = Some(Netlink::open().map_err(text)?);
         }
@@ -212,6 +232,7 @@ impl Server {
             other => other,
         };
         let opened = opened.map_err(text)?;
+        self.bypass.note_port(opened.local.port());
         warnings.extend(opened.warnings.iter().map(ToString::to_string));
         Ok((Reply::Socket { local: opened.local, warnings }, vec![opened.fd]))
     }
@@ -249,6 +270,6 @@ fn lacking(error: impl Display) -> String {
     format!("{error}{why}")
 }
 
-fn text(error: impl Display) -> String {
+pub(super) fn text(error: impl Display) -> String {
     error.to_string()
 }

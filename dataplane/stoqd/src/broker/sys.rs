@@ -1,4 +1,4 @@
-//! The system calls of the broker: fork, and descriptors over a socket. Owns the `unsafe` of stoqd;
+//! The system calls of the broker: fork, descriptors over a socket, AF_XDP. Owns the `unsafe` of stoqd;
 //! called by the broker's two ends.
 #![allow(unsafe_code, reason = "fork, and descriptors that arrive as numbers")]
 
@@ -70,6 +70,17 @@ impl Channel {
         bytes.truncate(length);
         Ok((bytes, fds))
     }
+}
+
+/// Opens an AF_XDP socket.
+pub(super) fn xdp_socket() -> io::Result<OwnedFd> {
+    // SAFETY: a call without pointers.
+    let fd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made it, so nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Forks a process that runs `child` with its end of a new channel and then exits; returns the

@@ -35,7 +35,7 @@ const MAX_INTERFACE_BYTES: usize = 15;
 const MIN_MTU: u16 = 1280;
 
 /// Collects problems with their lines.
-struct Findings<'a> {
+pub(super) struct Findings<'a> {
     places: &'a Places<'a>,
     problems: Vec<Problem>,
 }
@@ -46,19 +46,19 @@ impl Findings<'_> {
         self.problems.push(Problem { line, key: key.to_owned(), message });
     }
 
-    fn unless(&mut self, fine: bool, key: &str, message: impl FnOnce() -> String) {
+    pub(super) fn unless(&mut self, fine: bool, key: &str, message: impl FnOnce() -> String) {
         if !fine {
             self.add(key, message());
         }
     }
 
-    fn at_most(&mut self, max: usize, got: usize, key: &str) {
+    pub(super) fn at_most(&mut self, max: usize, got: usize, key: &str) {
         self.unless(got <= max, key, || {
             format!("expected at most {max} entries, got {got}; remove some")
         });
     }
 
-    fn unique<T: Eq + Hash + std::fmt::Debug>(&mut self, items: &[T], key: &str) {
+    pub(super) fn unique<T: Eq + Hash + std::fmt::Debug>(&mut self, items: &[T], key: &str) {
         let mut seen = HashMap::new();
         for (index, item) in items.iter().enumerate() {
             if let Some(first) = seen.insert(item, index) {
@@ -79,6 +79,7 @@ pub(super) fn check(config: &Config, places: &Places<'_>) -> Vec<Problem> {
     let mut findings = Findings { places, problems: Vec::new() };
     check_node(config, &mut findings);
     check_transport(config, &mut findings);
+    config.xdp.check(&mut findings);
     check_tunnel(config, &mut findings);
     check_control(config, &mut findings);
     check_limits(config, &mut findings);

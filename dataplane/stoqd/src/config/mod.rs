@@ -14,6 +14,7 @@ mod error;
 mod keys;
 mod locate;
 mod sections;
+mod xdp;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -30,6 +31,7 @@ pub use sections::{
     Auto, Control, Identity, Limits, Log, LogFormat, LogLevel, Metrics, Node, Offload, Peer,
     PortChoice, Routes, SenderChoice, Service, Transport, Tunnel,
 };
+pub use xdp::Xdp;
 
 /// Largest configuration file in bytes (4 MiB): 10,000 peers with a few prefixes each.
 pub const MAX_FILE_BYTES: u64 = 4 << 20;
@@ -45,6 +47,9 @@ pub struct Config {
     /// `[transport]`
     #[serde(default)]
     pub transport: Transport,
+    /// `[xdp]`
+    #[serde(default)]
+    pub xdp: Xdp,
     /// `[tunnel]`; without it no device is made and only streams are carried.
     #[serde(default)]
     pub tunnel: Option<Tunnel>,

@@ -4,6 +4,8 @@
 //! is forked before any thread exists; everything that needs privilege is asked of it; then this
 //! process gives up its own for good; only then do threads start that see packets.
 
+mod bypass;
+mod choose;
 mod identity;
 mod network;
 mod peering;
@@ -19,14 +21,16 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{SigSet, Signal};
 
+use self::bypass::Bypass;
+use self::choose::{Choice, choose};
 use self::identity::credentials;
 use self::network::Network;
 use self::peering::PeerNumbers;
 use self::servers::Listeners;
-use self::shared::Shared;
+use self::shared::{Parts, Shared};
 use self::state::State;
 use self::workers::Workers;
-use crate::broker::{Broker, privilege};
+use crate::broker::{Broker, ConnectionIds, privilege};
 use crate::config::Config;
 use crate::control::PushedPeers;
 use crate::{logging, worker};
@@ -58,6 +62,26 @@ pub fn run(path: &Path, config: Config) -> Result<()> {
     Ok(())
 }
 
+/// Gives the workers their way past the kernel, if there is to be one.
+fn start_bypass(
+    config: &Config,
+    broker: &Arc<Broker>,
+    choice: Choice,
+    ids: ConnectionIds,
+    workers: &Workers,
+) -> Result<Option<Bypass>> {
+    let Some((attachment, hops)) = choice.bypass else { return Ok(None) };
+    let parts = bypass::Parts {
+        broker: Arc::clone(broker),
+        interface: config.transport.interface.clone().unwrap_or_default(),
+        mark: config.transport.mark,
+        ids,
+        workers: workers.watched.iter().map(|worker| worker.handle.clone()).collect(),
+        hops,
+    };
+    bypass::start(parts, attachment).map(Some)
+}
+
 /// Signals are taken by `run` alone; threads inherit the mask.
 fn block_signals() -> Result<SigSet> {
     let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
@@ -75,11 +99,17 @@ fn start(path: &Path, config: Config) -> Result<(Arc<Shared>, Workers)> {
     let credentials = credentials(&config, &broker)?;
     let listeners = Listeners::bind(&config)?;
     let network = Network::prepare(&broker, &config)?;
+    privilege::allow_locked_memory();
     privilege::drop_for_good(user)?;
     let mut numbers = PeerNumbers::default();
     let peering = Arc::new(numbers.peering(&pushed.merged(&config).0, &config.services)?);
-    let workers = Workers::start(&config, network, &state, &credentials, &peering)?;
-    let shared = Shared::new(config, numbers, level, broker, pushed, &credentials, &workers);
+    let ids = state.connection_ids();
+    let choice = choose(&config, &broker, &ids, network.shares.len())?;
+    let workers = Workers::start(&config, network, &choice, &state, &credentials, &peering)?;
+    let broker = Arc::new(broker);
+    let bypass = start_bypass(&config, &broker, choice, ids, &workers)?;
+    let parts = Parts { broker, level, bypass };
+    let shared = Shared::new(config, numbers, parts, pushed, &credentials, &workers);
     let shared = Arc::new(shared);
     shared.use_peers()?;
     for warning in shared.host_warnings() {

@@ -34,9 +34,10 @@ impl Shared {
     pub(super) fn status_now(&self) -> Status {
         let reports = self.reports();
         let names = self.peer_names();
-        let passed_over = self.selection.passed_over.iter().map(|(port, reason)| PassedOver {
+        let selection = self.port();
+        let passed_over = selection.passed_over.into_iter().map(|(port, reason)| PassedOver {
             port: port.label().to_owned(),
-            reason: reason.clone(),
+            reason,
         });
         let workers = reports
             .iter()
@@ -53,8 +54,8 @@ impl Shared {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: self.uptime_s(),
             port: Port {
-                selected: self.port_name().to_owned(),
-                mode: self.selection.mode.clone(),
+                selected: selection.selected.label().to_owned(),
+                mode: selection.mode,
                 passed_over: passed_over.collect(),
             },
             links: names.iter().map(|(peer, name)| link(*peer, name, &reports)).collect(),

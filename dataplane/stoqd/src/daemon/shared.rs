@@ -11,9 +11,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use stoq::tls::Credentials;
 use stoq_control::{CapturePoint, ErrorCode, Refusal, Right, Snapshot, Status};
+use stoq_port::PortKind;
 use stoq_port::probe::Selection;
 use stoq_tunnel::forward::Prefix;
 
+use super::bypass::{Bypass, State};
 use super::identity::credentials;
 use super::peering::PeerNumbers;
 use super::workers::{Watched, Workers};
@@ -32,14 +34,23 @@ const STREAM_ANSWER: Duration = Duration::from_secs(7);
 
 /// The daemon without its threads.
 pub(super) struct Shared {
-    broker: Broker,
-    level: Level,
+    parts: Parts,
     pub(super) workers: Vec<Watched>,
-    pub(super) selection: Selection,
+    selection: Selection,
+    /// The port on sockets and its mode: what is left when the way past the kernel is lost.
+    beneath: (PortKind, String),
     pub(super) started: Instant,
     held: Mutex<Held>,
     /// Which worker is asked first for the next stream.
     streams: AtomicUsize,
+}
+
+/// What the daemon has made before.
+pub(super) struct Parts {
+    pub broker: Arc<Broker>,
+    pub level: Level,
+    /// The way past the kernel, if packets take it.
+    pub bypass: Option<Bypass>,
 }
 
 /// What changes while it runs.
@@ -54,8 +65,7 @@ impl Shared {
     pub fn new(
         config: Config,
         numbers: PeerNumbers,
-        level: Level,
-        broker: Broker,
+        parts: Parts,
         pushed: PushedPeers,
         credentials: &Credentials,
         workers: &Workers,
@@ -63,10 +73,10 @@ impl Shared {
         let certificate = leaf(credentials);
         let held = Held { config, numbers, pushed, certificate };
         Self {
-            broker,
-            level,
+            parts,
             workers: workers.watched.clone(),
             selection: workers.selection.clone(),
+            beneath: workers.beneath.clone(),
             started: Instant::now(),
             held: Mutex::new(held),
             streams: AtomicUsize::new(0),
@@ -83,6 +93,30 @@ impl Shared {
 
     pub fn port_name(&self) -> &'static str {
         self.selection.selected.label()
+    }
+
+    /// The port, as it works now.
+    pub fn port(&self) -> Selection {
+        let mut selection = self.selection.clone();
+        let state = self.parts.bypass.as_ref().map(Bypass::state);
+        match state {
+            None => {}
+            Some(State::Active(mode)) => selection.mode = mode,
+            Some(State::Beneath(reason)) => {
+                selection.passed_over.insert(0, (selection.selected, reason));
+                (selection.selected, selection.mode) = self.beneath.clone();
+            }
+        }
+        selection
+    }
+
+    /// What became of the packets that the XDP program saw, by verdict; nothing without one.
+    pub fn xdp_counters(&self) -> Vec<(String, u64)> {
+        let active = self.parts.bypass.as_ref().map(Bypass::state);
+        if !matches!(active, Some(State::Active(_))) {
+            return Vec::new();
+        }
+        self.parts.broker.xdp_counters().unwrap_or_default()
     }
 
     pub fn uptime_s(&self) -> u64 {
@@ -146,7 +180,7 @@ impl Shared {
         }
         let prefixes: Vec<Prefix> = peers.iter().flat_map(|p| p.allowed_ips.clone()).collect();
         let endpoints: Vec<_> = peers.iter().flat_map(|p| &p.endpoints).map(|e| e.ip()).collect();
-        for error in self.broker.set_routes(&prefixes, &endpoints) {
+        for error in self.parts.broker.set_routes(&prefixes, &endpoints) {
             tracing::error!("a route is missing: {error}");
         }
     }
@@ -160,15 +194,18 @@ impl Shared {
 
     /// Reads file and identity again. Returns the keys that need a restart.
     fn reload_now(&self) -> Result<Vec<String>> {
-        let config = self.broker.reload()?;
-        let credentials = credentials(&config, &self.broker)?;
+        let config = self.parts.broker.reload()?;
+        let credentials = credentials(&config, &self.parts.broker)?;
         let mut held = self.held();
         let changed = Config::diff(&held.config, &config);
         for key in &changed {
             tracing::warn!("{key} changed, which takes effect at the next restart only");
         }
-        self.level.set(config.log.level).context("setting the log level")?;
+        self.parts.level.set(config.log.level).context("setting the log level")?;
         held.config = config;
+        if matches!(self.parts.bypass.as_ref().map(Bypass::state), Some(State::Active(_))) {
+            self.parts.broker.refresh_xdp()?;
+        }
         self.use_peers_of(&mut held)?;
         if leaf(&credentials) != held.certificate {
             held.certificate = leaf(&credentials);

@@ -10,6 +10,8 @@ use std::time::SystemTime;
 use stoq::cid::{CID_KEYS_LEN, CidKeys};
 use stoq::control::BootId;
 
+use crate::broker::ConnectionIds;
+
 const FILE: &str = "connection-ids";
 
 /// Keys and numbers of this run.
@@ -42,6 +44,13 @@ impl State {
             );
         }
         Self { keys, generation, boot: boot() }
+    }
+}
+
+impl State {
+    /// What tells our connection IDs from others.
+    pub fn connection_ids(&self) -> ConnectionIds {
+        ConnectionIds { generation: self.generation, keys: self.keys.tags().collect() }
     }
 }
 

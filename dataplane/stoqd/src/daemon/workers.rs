@@ -12,13 +12,15 @@ use nix::unistd::Pid;
 use stoq::Local;
 use stoq::settings::Settings;
 use stoq::tls::Credentials;
-use stoq_port::probe::{Selection, select};
-use stoq_port::{PortKind, PortOptions, Sender, Socket};
+use stoq_port::probe::Selection;
+use stoq_port::xdp::NextHops;
+use stoq_port::{PortKind, PortOptions, Socket};
 use stoq_telemetry::Drops;
 
+use super::choose::Choice;
 use super::network::{Network, Share};
 use super::state::{State, random};
-use crate::config::{Config, PortChoice, SenderChoice};
+use crate::config::Config;
 use crate::worker::{Command, Handle, Peering, Setup, Worker, WorkerError, mailboxes};
 
 /// What the rest of the daemon has of a worker.
@@ -34,6 +36,8 @@ pub(super) struct Workers {
     failed: Arc<AtomicBool>,
     pub watched: Vec<Watched>,
     pub selection: Selection,
+    /// The port on sockets and its mode.
+    pub beneath: (PortKind, String),
 }
 
 impl Workers {
@@ -41,18 +45,23 @@ impl Workers {
     pub fn start(
         config: &Config,
         network: Network,
+        choice: &Choice,
         state: &State,
         credentials: &Credentials,
         peering: &Arc<Peering>,
     ) -> Result<Self> {
         let count = network.shares.len();
         steer(&network);
-        let (selection, options) = choose_port(config)?;
-        let port = selection.selected;
+        let (port, options, selection) =
+            (choice.sockets, choice.options.clone(), choice.selection.clone());
+        let hops = choice.bypass.as_ref().map(|(_, hops)| Arc::clone(hops));
         let (cores, secret) = (cores(config, count), random());
-        let mut plan = Plan { config, state, credentials, port, options, secret, cores, network };
+        let mut plan =
+            Plan { config, state, credentials, port, hops, options, secret, cores, network };
         let failed = Arc::default();
-        let mut workers = Self { threads: Vec::new(), failed, watched: Vec::new(), selection };
+        let beneath = (choice.sockets, choice.sockets_mode.clone());
+        let mut workers =
+            Self { threads: Vec::new(), failed, watched: Vec::new(), selection, beneath };
         let shares = std::mem::take(&mut plan.network.shares);
         let boxes = mailboxes(count).context("making mailboxes")?;
         for (index, (share, (handle, inbox))) in shares.into_iter().zip(boxes).enumerate() {
@@ -106,6 +115,7 @@ struct Plan<'a> {
     state: &'a State,
     credentials: &'a Credentials,
     port: PortKind,
+    hops: Option<Arc<NextHops>>,
     options: PortOptions,
     secret: [u8; 16],
     cores: Vec<usize>,
@@ -159,6 +169,7 @@ impl Plan<'_> {
             settings,
             credentials: self.credentials.clone(),
             port: self.port,
+            hops: self.hops.clone(),
             port_options: self.options.clone(),
             sockets: share.sockets,
             device: share.queue,
@@ -184,43 +195,4 @@ fn steer(network: &Network) {
             tracing::warn!("{error}; workers hand packets over to each other instead");
         }
     }
-}
-
-/// Fewest cores with which a worker on a ring leaves sending to a thread. On two, the other core has
-/// the applications and the control plane, and handing packets to it costs more than it gains; plain
-/// sockets gain even then, for they make the worker wait (docs/decisions/0005-first-figures.md).
-const RING_SENDER_CORES: usize = 3;
-
-/// Who sends.
-fn sender(choice: SenderChoice, port: PortKind) -> Sender {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let least = if port == PortKind::Uring { RING_SENDER_CORES } else { 2 };
-    match choice {
-        SenderChoice::Inline => Sender::Inline,
-        SenderChoice::Thread => Sender::Thread,
-        SenderChoice::Auto if cores >= least => Sender::Thread,
-        SenderChoice::Auto => Sender::Inline,
-    }
-}
-
-fn choose_port(config: &Config) -> Result<(Selection, PortOptions)> {
-    let transport = &config.transport;
-    let mut options = PortOptions {
-        gso: transport.gso,
-        gro: transport.gro,
-        multishot: transport.multishot,
-        ..PortOptions::default()
-    };
-    let wanted = match transport.port {
-        PortChoice::Auto => None,
-        PortChoice::Xdp => Some(PortKind::Xdp),
-        PortChoice::Uring => Some(PortKind::Uring),
-        PortChoice::Mio => Some(PortKind::Mio),
-    };
-    let selection = select(wanted, &options)?;
-    options.sender = sender(transport.sender, selection.selected);
-    for (port, reason) in &selection.passed_over {
-        tracing::info!(%port, "passed over: {reason}");
-    }
-    Ok((selection, options))
 }

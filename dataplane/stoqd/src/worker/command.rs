@@ -9,6 +9,7 @@ use crossbeam::queue::ArrayQueue;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use stoq::tls::Credentials;
 use stoq::{Event, LinkStatus, Path, Peer, PeerId, Transmit, Via};
+use stoq_port::xdp::Lane;
 use stoq_port::{RxMeta, Socket, TxMeta};
 use stoq_tunnel::forward::Table;
 
@@ -44,6 +45,8 @@ pub enum Command {
     Stream(Box<Wanted>),
     /// Copy packets out; ends when the tap is full or its reader is gone.
     Tap(Tap),
+    /// Use these lanes past the kernel from now on, or none.
+    Plug(Vec<Lane>),
     /// Take leave of all peers and end.
     Drain,
 }
@@ -188,6 +191,11 @@ impl Worker {
             }
             Command::Stream(wanted) => self.open_stream(*wanted, now),
             Command::Tap(tap) => self.tap = Some(tap),
+            Command::Plug(lanes) => {
+                if let Err(error) = self.port.plug(lanes) {
+                    tracing::error!("packets go through the kernel: {error}");
+                }
+            }
             Command::Drain => {
                 self.endpoint.drain(now);
                 self.stopping = true;

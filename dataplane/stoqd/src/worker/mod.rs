@@ -29,6 +29,7 @@ use stoq::admission::Budget;
 use stoq::settings::Settings;
 use stoq::tls::Credentials;
 use stoq::{Endpoint, Local};
+use stoq_port::xdp::NextHops;
 use stoq_port::{Port, PortKind, PortOptions, Socket};
 use stoq_telemetry::Drops;
 use stoq_tunnel::coalesce::Coalescer;
@@ -67,8 +68,10 @@ pub struct Setup {
     pub settings: Settings,
     /// Certificate and verifier.
     pub credentials: Credentials,
-    /// The kind of port.
+    /// The kind of port on its sockets.
     pub port: PortKind,
+    /// With next hops, packets go past the kernel on top of that port.
+    pub hops: Option<Arc<NextHops>>,
     /// What it may use.
     pub port_options: PortOptions,
     /// Bound sockets.
@@ -156,8 +159,13 @@ impl Worker {
             return Err(WorkerError::Core { core });
         }
         let drops = Arc::clone(&setup.local.drops);
-        let port =
-            stoq_port::open(setup.port, setup.sockets, &setup.port_options, Arc::clone(&drops))?;
+        let (sockets, options) = (setup.sockets, &setup.port_options);
+        let port = match setup.hops {
+            None => stoq_port::open(setup.port, sockets, options, Arc::clone(&drops))?,
+            Some(hops) => {
+                stoq_port::open_xdp(setup.port, sockets, options, hops, Arc::clone(&drops))?
+            }
+        };
         let now = Instant::now();
         let endpoint = Endpoint::new(setup.local, setup.settings, setup.credentials, now)?;
         let device = setup.device.map(|(fd, granted)| Device {

@@ -1,0 +1,95 @@
+//! The broker's requests about the way past the kernel: the XDP program, its maps and its sockets.
+//!
+//! The program is told what only the broker knows for sure: the ports of the sockets that it opened
+//! itself, and this host's addresses, as the kernel lists them.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use stoq_xdp::{Attached, CidCheck, CidKey, Program, Settings};
+
+use super::message::{ConnectionIds, Reply};
+use super::server::{Answer, Server, text};
+use super::sys;
+
+/// Most ports of sockets: a dozen listen addresses and one of each worker.
+const PORTS_MAX: usize = 256;
+
+/// What the broker keeps of it.
+#[derive(Default)]
+pub(super) struct Bypass {
+    program: Option<Program>,
+    ports: Vec<u16>,
+    connection_ids: Option<CidCheck>,
+}
+
+impl Bypass {
+    /// A socket was opened on this port.
+    pub(super) fn note_port(&mut self, port: u16) {
+        if !self.ports.contains(&port) && self.ports.len() < PORTS_MAX {
+            self.ports.push(port);
+        }
+    }
+
+    fn program(&mut self) -> Result<&mut Program, String> {
+        let none = || "expected an attached XDP program, got none; attach it first".to_owned();
+        self.program.as_mut().ok_or_else(none)
+    }
+}
+
+impl Server {
+    pub(super) fn attach_xdp(&mut self, ids: ConnectionIds) -> Answer {
+        let interface = self.policy.interface()?.to_owned();
+        let mut keys = ids.keys.into_iter().map(|(number, secret)| CidKey { number, secret });
+        let keys = std::array::from_fn(|_| keys.next());
+        self.bypass.connection_ids = Some(CidCheck { generation: ids.generation, keys });
+        let settings = self.xdp_settings()?;
+        // The one before goes first: it may be on an interface that is gone.
+        self.bypass.program = None;
+        let program = Program::attach(&interface, &settings).map_err(text)?;
+        let native = matches!(program.attached(), Attached::Native);
+        let reply = Reply::Attached { interface: program.ifindex(), native };
+        self.bypass.program = Some(program);
+        Ok((reply, Vec::new()))
+    }
+
+    fn xdp_settings(&mut self) -> Result<Settings, String> {
+        let addresses = self.netlink()?.addresses().map_err(text)?;
+        let (deny, rules) = self.policy.abuse();
+        Ok(Settings {
+            ports: self.bypass.ports.clone(),
+            addresses,
+            deny,
+            rules,
+            connection_ids: self.bypass.connection_ids,
+        })
+    }
+
+    pub(super) fn steer_xdp(&mut self, queue: u32, mut fds: Vec<OwnedFd>) -> Result<(), String> {
+        let socket = fds.pop().ok_or("expected an AF_XDP socket beside the request, got none")?;
+        self.bypass.program()?.set_socket(queue, socket.as_fd()).map_err(text)
+    }
+
+    pub(super) fn refresh_xdp(&mut self) -> Result<(), String> {
+        let settings = self.xdp_settings()?;
+        self.bypass.program()?.apply(&settings).map_err(text)
+    }
+
+    pub(super) fn detach_xdp(&mut self) -> Result<(), String> {
+        self.bypass.program = None;
+        Ok(())
+    }
+
+    pub(super) fn xdp_counters(&mut self) -> Answer {
+        let counters = self.bypass.program()?.counters().map_err(text)?;
+        let counters = counters.iter().map(|(verdict, n)| (verdict.label().to_owned(), n));
+        Ok((Reply::Counters(counters.collect()), Vec::new()))
+    }
+}
+
+/// An AF_XDP socket, which only CAP_NET_RAW may open.
+pub(super) fn open_socket() -> Answer {
+    let socket = sys::xdp_socket().map_err(|error| {
+        format!("expected an AF_XDP socket, got: {error}; give stoqd CAP_NET_RAW, or a kernel with it")
+    })?;
+    Ok((Reply::XdpSocket, vec![socket]))
+}

@@ -1,0 +1,278 @@
+//! The way past the kernel, kept true while the host changes: a thread that listens to the kernel's
+//! changes, tells the workers' ports their next hops, and takes the lanes away and gives them back as
+//! the interface goes and comes. Workers go on through the port beneath meanwhile, with all links.
+
+mod attach;
+mod resolve;
+
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use stoq_port::xdp::NextHops;
+
+pub(super) use self::attach::{Attachment, attach};
+use self::resolve::Resolver;
+use crate::broker::{Broker, ConnectionIds};
+use crate::netlink::{Change, Monitor};
+use crate::worker::{Command, Handle};
+
+/// Least time between two looks at all next hops: a storm of route changes must not keep a core busy.
+const SETTLE: Duration = Duration::from_millis(20);
+
+/// Between two attempts to attach again while the interface is there.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How packets go now, for the status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Past the kernel, in this mode.
+    Active(String),
+    /// Through the port beneath, and why.
+    Beneath(String),
+}
+
+/// What the rest of the daemon sees of it.
+pub(super) struct Bypass(Arc<Mutex<State>>);
+
+impl Bypass {
+    /// How packets go now.
+    pub(super) fn state(&self) -> State {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What the thread works with.
+pub(super) struct Parts {
+    pub broker: Arc<Broker>,
+    /// The configured interface.
+    pub interface: String,
+    /// The mark of our packets.
+    pub mark: u32,
+    pub ids: ConnectionIds,
+    pub workers: Vec<Handle>,
+    pub hops: Arc<NextHops>,
+}
+
+/// Gives the workers their lanes and starts the thread.
+///
+/// # Errors
+/// When the kernel's changes cannot be listened to, or there is no thread.
+pub(super) fn start(parts: Parts, attachment: Attachment) -> anyhow::Result<Bypass> {
+    let state = Arc::new(Mutex::new(State::Beneath("not yet attached".to_owned())));
+    let mut keeper = Keeper {
+        monitor: Monitor::open()?,
+        resolver: Resolver::new(parts.mark)?,
+        parts,
+        state: Arc::clone(&state),
+        attached: None,
+        stale: true,
+        resolved: None,
+        attach_at: None,
+    };
+    keeper.use_lanes(attachment);
+    let thread = std::thread::Builder::new().name("bypass".into());
+    thread.spawn(move || keeper.run())?;
+    Ok(Bypass(state))
+}
+
+/// What is attached now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Attached {
+    interface: u32,
+    mtu: u32,
+}
+
+/// The thread's own.
+struct Keeper {
+    parts: Parts,
+    monitor: Monitor,
+    resolver: Resolver,
+    state: Arc<Mutex<State>>,
+    attached: Option<Attached>,
+    /// Next hops may have changed since they were looked at.
+    stale: bool,
+    resolved: Option<Instant>,
+    /// When to try to attach again, while nothing is attached and the interface is there.
+    attach_at: Option<Instant>,
+}
+
+impl Keeper {
+    fn run(mut self) {
+        loop {
+            if let Err(error) = self.turn() {
+                // Without the kernel's changes hops would become false: better none.
+                tracing::error!("{error}; packets go through the kernel until a restart");
+                self.give_up(format!("the kernel's changes cannot be read: {error}"));
+                return;
+            }
+        }
+    }
+
+    fn turn(&mut self) -> std::io::Result<()> {
+        self.sleep()?;
+        for change in self.monitor.changes()? {
+            self.note(&change);
+        }
+        self.parts.hops.clear();
+        while let Some(destination) = self.parts.hops.wanted() {
+            self.resolver.want(destination);
+            self.stale = true;
+        }
+        let now = Instant::now();
+        if self.attach_at.is_some_and(|at| at <= now) {
+            self.attach_again(now);
+        }
+        self.resolve(now);
+        Ok(())
+    }
+
+    /// Until something changed, a port asks, or something is due.
+    fn sleep(&self) -> std::io::Result<()> {
+        let due = [self.stale.then(|| self.resolve_at()), self.attach_at];
+        let now = Instant::now();
+        let until = due.into_iter().flatten().min().map(|at| at.saturating_duration_since(now));
+        // Rounded up: a timeout of 0 ms would spin until the time has come.
+        let timeout = until.map_or(PollTimeout::NONE, |until| {
+            PollTimeout::try_from(until + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+        });
+        let mut fds = [
+            PollFd::new(self.monitor.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.parts.hops.wake(), PollFlags::POLLIN),
+        ];
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::Error::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn resolve_at(&self) -> Instant {
+        self.resolved.map_or_else(Instant::now, |at| at + SETTLE)
+    }
+
+    fn resolve(&mut self, now: Instant) {
+        let Some(attached) = self.attached.filter(|_| self.stale && self.resolve_at() <= now) else {
+            return;
+        };
+        self.stale = false;
+        self.resolved = Some(now);
+        self.parts.hops.publish(self.resolver.hops(attached.interface));
+    }
+
+    fn note(&mut self, change: &Change) {
+        self.stale = true;
+        match change {
+            Change::Link(link) if self.attached.is_none() => {
+                if link.name == self.parts.interface && link.up {
+                    self.attach_at.get_or_insert_with(Instant::now);
+                }
+            }
+            Change::Link(link) => {
+                let grown = |at: Attached| at.interface == link.index && link.mtu > at.mtu;
+                if self.attached.is_some_and(grown) {
+                    self.lose(format!("the MTU became {} bytes", link.mtu));
+                    self.attach_at = Some(Instant::now());
+                }
+            }
+            Change::Gone(index) => self.gone(*index),
+            Change::Address => self.refresh(),
+            Change::Way => {}
+            Change::Unknown => {
+                self.refresh();
+                let index = self.attached.map(|at| at.interface);
+                if let Some(index) = index.filter(|index| self.resolver.interface(*index).is_none())
+                {
+                    self.gone(index);
+                }
+            }
+        }
+    }
+
+    fn gone(&mut self, index: u32) {
+        if self.attached.is_some_and(|at| at.interface == index) {
+            self.lose(format!("the interface {} is gone", self.parts.interface));
+            // It may be back already, with another number.
+            self.attach_at = Some(Instant::now());
+        }
+    }
+
+    /// Lets the program know this host's addresses.
+    fn refresh(&self) {
+        if self.attached.is_some()
+            && let Err(error) = self.parts.broker.refresh_xdp()
+        {
+            tracing::error!("{error}");
+        }
+    }
+
+    /// Takes the lanes away: from here on packets go through the port beneath.
+    fn lose(&mut self, reason: String) {
+        tracing::warn!("{reason}: packets go through the kernel until xdp is attached again");
+        self.give_up(reason);
+    }
+
+    fn give_up(&mut self, reason: String) {
+        self.attached = None;
+        self.parts.hops.publish(Default::default());
+        for worker in &self.parts.workers {
+            plug(worker, Vec::new());
+        }
+        if let Err(error) = self.parts.broker.detach_xdp() {
+            tracing::error!("{error}");
+        }
+        self.set(State::Beneath(reason));
+    }
+
+    fn attach_again(&mut self, now: Instant) {
+        let workers = self.parts.workers.len();
+        match attach(&self.parts.broker, &self.parts.ids, workers) {
+            Ok(attachment) => {
+                tracing::info!(mode = attachment.mode, "xdp attached again");
+                self.attach_at = None;
+                self.use_lanes(attachment);
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                if self.set(State::Beneath(reason.clone())) {
+                    tracing::warn!("xdp is not attached: {reason}");
+                }
+                // Without the interface there is nothing to try before it is back.
+                let there = nix::net::if_::if_nametoindex(&*self.parts.interface).is_ok();
+                self.attach_at = there.then(|| now + RETRY);
+            }
+        }
+    }
+
+    fn use_lanes(&mut self, attachment: Attachment) {
+        let Attachment { interface, mtu, mode, lanes } = attachment;
+        let without = lanes.iter().filter(|lanes| lanes.is_empty()).count();
+        if without > 0 {
+            tracing::warn!(
+                "{} has fewer queues than there are workers: {without} of them go through the \
+                 kernel; run `stoqctl tune apply channels`, or set fewer workers",
+                self.parts.interface
+            );
+        }
+        for (worker, lanes) in self.parts.workers.iter().zip(lanes) {
+            plug(worker, lanes);
+        }
+        self.attached = Some(Attached { interface, mtu });
+        self.stale = true;
+        self.set(State::Active(mode));
+    }
+
+    /// Returns whether the state is another than before.
+    fn set(&self, state: State) -> bool {
+        let mut held = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = *held != state;
+        *held = state;
+        changed
+    }
+}
+
+fn plug(worker: &Handle, lanes: Vec<stoq_port::xdp::Lane>) {
+    if let Err(error) = worker.send(Command::Plug(lanes)) {
+        tracing::error!("{error}");
+    }
+}
