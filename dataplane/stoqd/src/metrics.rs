@@ -4,7 +4,7 @@
 //! [`Observed`] and runs [`serve`] on its control thread. Names begin with `stoq_`; reasons of drops
 //! and their help are those of [`DropReason`].
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +22,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use stoq_telemetry::DropReason;
+use stoq_xdp::Verdict;
 
 /// How long a worker may take for a turn of its loop. It makes at least two a second.
 const STALL: Duration = Duration::from_secs(3);
@@ -35,6 +36,25 @@ pub struct Figures {
     pub links: Vec<LinkFigures>,
     /// Dropped packets of all workers.
     pub drops: Vec<(DropReason, u64)>,
+    /// Packets that the XDP program saw, by the label of its verdict; empty while there is none.
+    pub xdp: Vec<(String, u64)>,
+}
+
+impl Figures {
+    /// What became of packets in the XDP program: those that it dropped, or those that it passed on.
+    fn of_xdp(&self, dropped: bool) -> impl Iterator<Item = (Verdict, u64)> + '_ {
+        let count = |verdict: Verdict| {
+            self.xdp.iter().find_map(|(label, n)| (label == verdict.label()).then_some(*n))
+        };
+        let wanted = Verdict::ALL.iter().filter(move |verdict| verdict.is_drop() == dropped);
+        wanted.filter_map(move |verdict| Some((*verdict, count(*verdict)?)))
+    }
+}
+
+/// The reason in `stoq_drops_total` of what the XDP program dropped.
+#[must_use]
+pub fn xdp_reason(verdict: Verdict) -> String {
+    format!("xdp_{}", verdict.label())
 }
 
 /// Figures of one worker.
@@ -238,13 +258,18 @@ impl Page {
         };
         let labelled =
             |reason: &DropReason| (vec![("reason", reason.label().to_owned())], dropped(*reason));
-        DropReason::ALL.iter().map(labelled).collect()
+        let ours = DropReason::ALL.iter().map(labelled);
+        let in_xdp = |(verdict, n)| (vec![("reason", xdp_reason(verdict))], n);
+        ours.chain(self.0.of_xdp(true).map(in_xdp)).collect()
     }
 }
 
 impl Collector for Page {
     fn encode(&self, mut to: DescriptorEncoder) -> fmt::Result {
         family(&mut to, "drops", &drops_help(), true, self.of_drops())?;
+        let passed =
+            |(verdict, n): (Verdict, u64)| (vec![("verdict", verdict.label().to_owned())], n);
+        family(&mut to, "xdp_packets", XDP_HELP, true, self.0.of_xdp(false).map(passed))?;
         for (name, help, rises, value) in OF_LINKS {
             let labelled = |link: &LinkFigures| (vec![("peer", link.peer.clone())], value(link));
             family(&mut to, name, help, *rises, self.0.links.iter().map(labelled))?;
@@ -258,6 +283,9 @@ impl Collector for Page {
         Ok(())
     }
 }
+
+/// The help of what the XDP program did not drop.
+const XDP_HELP: &str = "Packets of STOQ that the XDP program passed on, by the verdicts below";
 
 /// The help of the drops: Prometheus has one text for a family, so it tells of every reason.
 fn drops_help() -> String {
@@ -304,6 +332,7 @@ run and the tunnel is configured; otherwise both answer 503 with the reason.
 | `stoq_drops_total` | counter | `reason` | Dropped packets, by the reasons below |
 "
     .to_owned();
+    let _ = writeln!(text, "| `stoq_xdp_packets_total` | counter | `verdict` | {XDP_HELP} |");
     let row = |name: &str, help: &str, rises: bool, label: &str| {
         let (end, kind) = if rises { ("_total", "counter") } else { ("", "gauge") };
         format!("| `stoq_{name}{end}` | {kind} | `{label}` | {help} |\n")
@@ -313,6 +342,12 @@ run and the tunnel is configured; otherwise both answer 503 with the reason.
     text.push_str("\n## Reasons of drops\n\n| reason | |\n|---|---|\n");
     let reason = |r: &DropReason| format!("| `{}` | {} |\n", r.label(), r.help());
     text.extend(DropReason::ALL.iter().map(reason));
+    let (dropped, passed): (Vec<Verdict>, _) = Verdict::ALL.iter().partition(|v| v.is_drop());
+    let row = |v: &Verdict| format!("| `{}` | {} |\n", xdp_reason(*v), v.help());
+    text.extend(dropped.iter().map(row));
+    text.push_str("\n## Verdicts of the XDP program\n\n| verdict | |\n|---|---|\n");
+    let row = |v: &Verdict| format!("| `{}` | {} |\n", v.label(), v.help());
+    text.extend(passed.iter().map(row));
     text
 }
 
@@ -338,6 +373,7 @@ mod tests {
                 workers: vec![worker],
                 links: vec![link],
                 drops: vec![(DropReason::NoRoute, 4), (DropReason::NoRoute, 1)],
+                xdp: vec![("redirected".into(), 9), ("forged".into(), 2)],
             }
         }
 
@@ -378,6 +414,8 @@ mod tests {
         for line in [
             "stoq_drops_total{reason=\"no_route\"} 5",
             "stoq_drops_total{reason=\"too_big\"} 0",
+            "stoq_drops_total{reason=\"xdp_forged\"} 2",
+            "stoq_xdp_packets_total{verdict=\"redirected\"} 9",
             "stoq_link_up{peer=\"edge-b\"} 1",
             "stoq_link_tx_bytes_total{peer=\"edge-b\"} 7",
             "stoq_link_rtt_microseconds{peer=\"edge-b\"} 310",

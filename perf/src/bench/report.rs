@@ -224,7 +224,8 @@ mod tests {
     fn report() -> Report {
         let subjects = Subject::ALL.to_vec();
         let shapes = vec![Shape::Unshaped];
-        let plan = Plan { subjects, shapes, seconds: 1, rounds: 3, direct: false, settings: Vec::new() };
+        let plan =
+            Plan { subjects, shapes, seconds: 1, rounds: 3, direct: false, settings: Vec::new() };
         let mut report = Report::new(Host::read(), &plan);
         for (name, rates) in [
             ("none", [5000.0, 6000.0, 5500.0]),

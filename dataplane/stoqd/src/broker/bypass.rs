@@ -89,7 +89,9 @@ impl Server {
 /// An AF_XDP socket, which only CAP_NET_RAW may open.
 pub(super) fn open_socket() -> Answer {
     let socket = sys::xdp_socket().map_err(|error| {
-        format!("expected an AF_XDP socket, got: {error}; give stoqd CAP_NET_RAW, or a kernel with it")
+        format!(
+            "expected an AF_XDP socket, got: {error}; give stoqd CAP_NET_RAW, or a kernel with it"
+        )
     })?;
     Ok((Reply::XdpSocket, vec![socket]))
 }

@@ -269,7 +269,11 @@ impl Broker {
             if state.routes.contains_key(&prefix) {
                 continue;
             }
-            match call(&state.channel, &Request::AddRoute { prefix: prefix.to_string(), beside }, &[]) {
+            match call(
+                &state.channel,
+                &Request::AddRoute { prefix: prefix.to_string(), beside },
+                &[],
+            ) {
                 Ok(_) => drop(state.routes.insert(prefix, beside)),
                 Err(error) => failed.push(error),
             }

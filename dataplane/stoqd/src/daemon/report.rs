@@ -7,9 +7,10 @@ use crossbeam::channel::bounded;
 use stoq::{LinkState, LinkStatus, PeerId};
 use stoq_control::{Link, PassedOver, Port, Status, Tier, Worker};
 use stoq_telemetry::DropReason;
+use stoq_xdp::Verdict;
 
 use super::shared::Shared;
-use crate::metrics::{Figures, LinkFigures, Observed, WorkerFigures};
+use crate::metrics::{Figures, LinkFigures, Observed, WorkerFigures, xdp_reason};
 use crate::worker::{Command, Report};
 
 /// How long a worker may take to tell how it goes; a turn of its loop takes well below 1 ms.
@@ -35,15 +36,21 @@ impl Shared {
         let reports = self.reports();
         let names = self.peer_names();
         let selection = self.port();
-        let passed_over = selection.passed_over.into_iter().map(|(port, reason)| PassedOver {
-            port: port.label().to_owned(),
-            reason,
-        });
+        let passed_over = selection
+            .passed_over
+            .into_iter()
+            .map(|(port, reason)| PassedOver { port: port.label().to_owned(), reason });
         let workers = reports
             .iter()
             .flatten()
             .map(|report| Worker { core: report.core, connections: report.connections as u64 });
         let drops = self.drops().into_iter().map(|(reason, n)| (reason.label().to_owned(), n));
+        let in_xdp = self.xdp_counters();
+        let in_xdp =
+            Verdict::ALL.iter().filter(|verdict| verdict.is_drop()).filter_map(|verdict| {
+                let (_, n) = in_xdp.iter().find(|(label, _)| label == verdict.label())?;
+                Some((xdp_reason(*verdict), *n))
+            });
         let mut warnings = self.host_warnings();
         let silent = reports.iter().filter(|report| report.is_none()).count();
         if silent > 0 {
@@ -60,7 +67,7 @@ impl Shared {
             },
             links: names.iter().map(|(peer, name)| link(*peer, name, &reports)).collect(),
             workers: workers.collect(),
-            drops: drops.collect::<BTreeMap<_, _>>(),
+            drops: drops.chain(in_xdp).collect::<BTreeMap<_, _>>(),
             snapshot: self.snapshot_number(),
             warnings,
         }
@@ -145,6 +152,7 @@ impl Observed for Shared {
             workers: self.workers.iter().zip(&reports).map(worker).collect(),
             links: names.iter().map(|(peer, name)| link_figures(*peer, name, &reports)).collect(),
             drops: self.drops(),
+            xdp: self.xdp_counters(),
         }
     }
 

@@ -90,7 +90,8 @@ fn routes_come_and_go_and_can_be_found_again() {
             assert_eq!(ip(show).lines().count(), 1, "{}", ip(show));
             let path = netlink.path_to(prefix.address(), 7);
             if !prefix.address().is_unspecified() {
-                assert_eq!(path.unwrap(), Path { interface: index, mtu: None });
+                let path = path.unwrap();
+                assert_eq!((path.interface, path.gateway, path.mtu), (index, None, None));
             }
             netlink.remove_route(index, prefix, Table::MAIN).unwrap();
             netlink.remove_route(index, prefix, Table::MAIN).unwrap();
@@ -124,7 +125,7 @@ fn the_mtu_of_a_route_is_told() {
     with_link(|netlink, index| {
         ip_ok("route add 10.9.0.0/16 dev d0 mtu 1300");
         let path = netlink.path_to("10.9.1.1".parse().unwrap(), 0).unwrap();
-        assert_eq!(path, Path { interface: index, mtu: Some(1300) });
+        assert_eq!((path.interface, path.gateway, path.mtu), (index, None, Some(1300)));
         assert!(netlink.path_to("192.0.2.1".parse().unwrap(), 0).is_err());
     });
 }

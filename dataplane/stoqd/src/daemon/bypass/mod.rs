@@ -152,7 +152,8 @@ impl Keeper {
     }
 
     fn resolve(&mut self, now: Instant) {
-        let Some(attached) = self.attached.filter(|_| self.stale && self.resolve_at() <= now) else {
+        let Some(attached) = self.attached.filter(|_| self.stale && self.resolve_at() <= now)
+        else {
             return;
         };
         self.stale = false;

@@ -122,7 +122,8 @@ mod tests {
     fn each_destination_has_the_hop_that_the_kernel_would_take() {
         in_namespace(|| {
             let (mut resolver, index) = host();
-            for address in ["10.0.0.2", "fd00::2", "10.7.0.2", "192.0.2.1", "10.0.0.9", "127.0.0.1"] {
+            for address in ["10.0.0.2", "fd00::2", "10.7.0.2", "192.0.2.1", "10.0.0.9", "127.0.0.1"]
+            {
                 resolver.want(to(address));
             }
             let hops = resolver.hops(index);
