@@ -17,11 +17,11 @@ use libc::xdp_desc;
 use super::frame::HEADROOM;
 use super::ring::Ring;
 use super::sys::{self, CONTINUED, Statistics};
-use super::umem::{Frame, Umem};
+use super::umem::{Frame, Memory, MemoryShape};
 use crate::{PortError, PortKind};
 
-/// Frames to receive into: 9 ms at 2.5 Gbit/s, for a worker that is not scheduled for a while.
-const RX_FRAMES: u32 = 2048;
+/// Frames to receive into: 18 ms at 2.5 Gbit/s, for a worker that is not scheduled for a while.
+const RX_FRAMES: u32 = 4096;
 
 /// Datagrams on their way out: 4 ms at 2.5 Gbit/s. In copy mode the socket's send buffer lets the
 /// kernel hold about a hundred of them; a NIC's own ring has room for some hundreds.
@@ -32,6 +32,8 @@ const SMALL: usize = 2048;
 
 /// The largest frame that the kernel takes; what is longer comes and goes in several.
 const LARGE: usize = 4096;
+
+const GIVE_MEMORY: &str = "give the host more memory";
 
 /// Bytes that the kernel leaves free in front of a received frame (XDP_PACKET_HEADROOM).
 const RX_HEADROOM: usize = 256;
@@ -59,7 +61,7 @@ pub struct Lane {
     completion: Ring<u64>,
     rx: Ring<xdp_desc>,
     tx: Ring<xdp_desc>,
-    umem: Umem,
+    umem: Memory,
     // Behind rings and memory: they go first, or the queue stays busy.
     socket: OwnedFd,
     slots: Slots,
@@ -97,29 +99,43 @@ pub(crate) enum Kick {
 }
 
 impl Lane {
-    /// Opens a lane on an AF_XDP socket that is not bound yet: memory, rings, then the queue;
-    /// without a copy where the driver can.
+    /// Opens a lane: memory, a socket for it, rings, then the queue; without a copy where the driver
+    /// can. `open_socket` opens an AF_XDP socket for the memory, as [`Memory::open_socket`] does, which
+    /// takes privilege that the caller may not have.
     ///
     /// # Errors
-    /// When the kernel refuses a part: which one, and what to do.
-    pub fn open(socket: OwnedFd, spec: LaneSpec) -> Result<Self, PortError> {
+    /// When the kernel refuses a part: which one, and what to do; or what `open_socket` says.
+    pub fn open<E: From<PortError>>(
+        spec: LaneSpec,
+        open_socket: impl FnOnce(&Memory) -> Result<OwnedFd, E>,
+    ) -> Result<Self, E> {
         let whole = LINK_HEADER + usize::from(spec.mtu);
         let frame_len = if RX_HEADROOM + whole <= SMALL { SMALL } else { LARGE };
-        let several = RX_HEADROOM + whole > frame_len;
         let slot_frames = (HEADROOM + usize::from(spec.mtu)).div_ceil(frame_len) as u32;
-        let failed = |what, advice| {
-            move |source| PortError::Open { port: PortKind::Xdp, what, source, advice }
-        };
-        let (umem, mut frames) = Umem::new(RX_FRAMES + TX_SLOTS * slot_frames, frame_len)
-            .map_err(failed("memory", "give the host more memory"))?;
-        let rings = sys::register(socket.as_fd(), &umem, RX_FRAMES, TX_SLOTS * slot_frames)
-            .map_err(failed("memory", "raise the limit of locked memory (LimitMEMLOCK=)"))?;
+        let tx_frames = TX_SLOTS * slot_frames;
+        let shape = MemoryShape { frames: RX_FRAMES + tx_frames, frame_len: frame_len as u32 };
+        let (memory, frames) = Memory::new(shape).map_err(failed("memory", GIVE_MEMORY))?;
+        let socket = open_socket(&memory)?;
+        Ok(Self::bind(spec, memory, frames, slot_frames, socket)?)
+    }
+
+    fn bind(
+        spec: LaneSpec,
+        umem: Memory,
+        mut frames: Vec<Frame>,
+        slot_frames: u32,
+        socket: OwnedFd,
+    ) -> Result<Self, PortError> {
+        let whole = LINK_HEADER + usize::from(spec.mtu);
+        let several = RX_HEADROOM + whole > umem.frame_len();
+        let rings = sys::rings(socket.as_fd(), RX_FRAMES, TX_SLOTS * slot_frames)
+            .map_err(failed("rings", GIVE_MEMORY))?;
         let zero_copy = sys::bind(socket.as_fd(), spec.interface, spec.queue, several)
             .map_err(failed("queue", "look whether another program has it (ethtool -l)"))?;
         let tx_frames = frames.split_off(RX_FRAMES as usize);
         let slots = Slots::new(tx_frames, slot_frames);
         let joined = scratch(whole).map_err(|_| io::ErrorKind::OutOfMemory.into());
-        let joined = joined.map_err(failed("memory", "give the host more memory"))?;
+        let joined = joined.map_err(failed("memory", GIVE_MEMORY))?;
         let sys::Rings { fill, completion, rx, tx } = rings;
         let mut lane = Self {
             fill,
@@ -339,7 +355,7 @@ impl Slots {
     }
 
     /// One descriptor of the slot with this frame was sent.
-    fn done(&mut self, frame: u32, umem: &Umem) {
+    fn done(&mut self, frame: u32, umem: &Memory) {
         let index = self.index(frame);
         let Some(out) = self.out.get_mut(index).filter(|out| **out > 0) else { return };
         *out -= 1;
@@ -349,6 +365,10 @@ impl Slots {
             self.free.extend(umem.reclaim(offset));
         }
     }
+}
+
+fn failed(what: &'static str, advice: &'static str) -> impl FnOnce(io::Error) -> PortError {
+    move |source| PortError::Open { port: PortKind::Xdp, what, source, advice }
 }
 
 fn scratch(len: usize) -> Result<Vec<u8>, TryReserveError> {

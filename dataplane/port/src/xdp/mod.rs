@@ -33,6 +33,7 @@ use stoq_telemetry::{DropReason, Drops};
 pub use frame::Link;
 pub use hops::{Destination, Hop, Hops, NextHops};
 pub use lane::{Lane, LaneSpec};
+pub use umem::{Memory, MemoryShape};
 
 use self::lane::Kick;
 use self::routes::{Locals, Routes, Way};

@@ -4,7 +4,7 @@
 #![allow(unsafe_code, reason = "AF_XDP's options and addresses have no safe form")]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use libc::{
@@ -12,7 +12,6 @@ use libc::{
 };
 
 use super::ring::Ring;
-use super::umem::Umem;
 
 /// The packet goes on in the next descriptor (XDP_PKT_CONTD).
 pub(super) const CONTINUED: u32 = libc::XDP_PKT_CONTD;
@@ -32,18 +31,23 @@ pub(super) struct Rings {
     pub(super) tx: Ring<xdp_desc>,
 }
 
-/// Gives the socket its memory and maps its rings; `rx` and `tx` are powers of two, or made ones.
-pub(super) fn register(socket: BorrowedFd<'_>, umem: &Umem, rx: u32, tx: u32) -> io::Result<Rings> {
+/// Opens an AF_XDP socket with this memory of this process.
+pub(super) fn open_socket(addr: u64, len: u64, chunk_size: u32) -> io::Result<OwnedFd> {
+    // SAFETY: a call without pointers.
+    let fd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made it, so nothing else owns it.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let memory = xdp_umem_reg { addr, len, chunk_size, headroom: 0, flags: 0, tx_metadata_len: 0 };
+    set(socket.as_fd(), libc::XDP_UMEM_REG, &memory)?;
+    Ok(socket)
+}
+
+/// Makes and maps the socket's rings; `rx` and `tx` are powers of two, or made ones.
+pub(super) fn rings(socket: BorrowedFd<'_>, rx: u32, tx: u32) -> io::Result<Rings> {
     let (rx, tx) = (rx.next_power_of_two(), tx.next_power_of_two());
-    let memory = xdp_umem_reg {
-        addr: umem.address(),
-        len: umem.len() as u64,
-        chunk_size: umem.frame_len() as u32,
-        headroom: 0,
-        flags: 0,
-        tx_metadata_len: 0,
-    };
-    set(socket, libc::XDP_UMEM_REG, &memory)?;
     set(socket, libc::XDP_UMEM_FILL_RING, &rx)?;
     set(socket, libc::XDP_UMEM_COMPLETION_RING, &tx)?;
     set(socket, libc::XDP_RX_RING, &rx)?;

@@ -5,11 +5,11 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use stoq_port::xdp::{Memory, MemoryShape};
 use stoq_xdp::{Attached, CidCheck, CidKey, Program, Settings};
 
 use super::message::{ConnectionIds, Reply};
 use super::server::{Answer, Server, text};
-use super::sys;
 
 /// Most ports of sockets: a dozen listen addresses and one of each worker.
 const PORTS_MAX: usize = 256;
@@ -86,11 +86,16 @@ impl Server {
     }
 }
 
-/// An AF_XDP socket, which only CAP_NET_RAW may open.
-pub(super) fn open_socket() -> Answer {
-    let socket = sys::xdp_socket().map_err(|error| {
+/// An AF_XDP socket for a memory of the other process: only CAP_NET_RAW may open one, and only
+/// CAP_IPC_LOCK may lock so much.
+pub(super) fn open_socket(shape: (u32, u32), mut fds: Vec<OwnedFd>) -> Answer {
+    let file = fds.pop().ok_or("expected the memory beside the request, got none")?;
+    let (frames, frame_len) = shape;
+    let memory = Memory::of(file, MemoryShape { frames, frame_len }).map_err(text)?;
+    let socket = memory.open_socket().map_err(|error| {
         format!(
-            "expected an AF_XDP socket, got: {error}; give stoqd CAP_NET_RAW, or a kernel with it"
+            "expected an AF_XDP socket with its memory, got: {error}; give stoqd CAP_NET_RAW and \
+             CAP_IPC_LOCK, or set port = \"uring\""
         )
     })?;
     Ok((Reply::XdpSocket, vec![socket]))

@@ -48,8 +48,13 @@ pub enum Request {
         /// By what it knows our connection IDs.
         connection_ids: ConnectionIds,
     },
-    /// Open an AF_XDP socket, not bound yet.
-    OpenXdpSocket,
+    /// Open an AF_XDP socket, not bound yet, for the memory whose file comes beside.
+    OpenXdpSocket {
+        /// Its frames.
+        frames: u32,
+        /// Bytes of each.
+        frame_len: u32,
+    },
     /// Let the program send the packets of this queue to the socket that comes beside.
     SteerXdp {
         /// The queue.

@@ -3,7 +3,8 @@
 //! ```text
 //!   stoqd (workers, control)                     broker
 //!   no capabilities, user `stoq`                 CAP_NET_ADMIN, CAP_NET_BIND_SERVICE,
-//!        │                                       CAP_NET_RAW, CAP_BPF
+//!        │                                       CAP_NET_RAW, CAP_BPF, CAP_PERFMON,
+//!        │                                       CAP_IPC_LOCK
 //!        │   request, at most 16 KiB JSON             │
 //!        ├───────────── SOCK_SEQPACKET ──────────────▶│ checks it against the policy,
 //!        │◀──── reply, descriptors (SCM_RIGHTS) ──────┤ which it read from root's file itself
@@ -30,11 +31,12 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use nix::unistd::Pid;
+use stoq_port::xdp::{Memory, MemoryShape};
 use stoq_tunnel::device::Offloads;
 
 pub use message::{ConfiguredFile, ConnectionIds, Request, UdpSocket};
@@ -205,12 +207,15 @@ impl Broker {
         }
     }
 
-    /// Opens an AF_XDP socket, to be bound to a queue.
+    /// Opens an AF_XDP socket for this memory, to be bound to a queue.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn open_xdp_socket(&self) -> Result<OwnedFd, BrokerError> {
-        let fd = self.call(&Request::OpenXdpSocket)?.1.pop();
+    pub fn open_xdp_socket(&self, memory: &Memory) -> Result<OwnedFd, BrokerError> {
+        let MemoryShape { frames, frame_len } = memory.shape();
+        let file = memory.as_fd().try_clone_to_owned().map_err(BrokerError::Gone)?;
+        let request = Request::OpenXdpSocket { frames, frame_len };
+        let fd = self.call_with(&request, &[file])?.1.pop();
         fd.ok_or(BrokerError::Answer("open_xdp_socket"))
     }
 

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::sys::prctl;
-use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{User, geteuid, setgroups, setresgid, setresuid};
 
 /// Why privilege could not be given up.
@@ -69,13 +68,6 @@ pub fn make_directory(path: &Path, user: &str) -> Result<(), PrivilegeError> {
         Some(user) => chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).map_err(failed),
         None => Ok(()),
     }
-}
-
-/// Lets this process lock as much memory as AF_XDP sockets need, where it may still say so: their
-/// frames are locked. Where it may not, the kernel refuses the frames later, and that is told then.
-pub fn allow_locked_memory() {
-    let unlimited = nix::sys::resource::RLIM_INFINITY;
-    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, unlimited, unlimited);
 }
 
 /// Becomes `user` if this process is root's and there is such a user, and gives up every capability

@@ -26,12 +26,14 @@ use crate::config::Prefix;
 use crate::netlink::{self, LinkSettings, Netlink, Table};
 
 /// What the broker keeps: to change links, addresses, routes and marks, and to attach an XDP program
-/// (NET_ADMIN); to bind low ports; to load the program and change its maps (BPF); to open AF_XDP
-/// sockets (NET_RAW).
-const KEPT: [Capability; 4] = [
+/// (NET_ADMIN); to bind low ports; to load the program and change its maps (BPF), which computes with
+/// pointers into packets (PERFMON); to open AF_XDP sockets (NET_RAW) and lock their memory (IPC_LOCK).
+const KEPT: [Capability; 6] = [
     Capability::CAP_NET_ADMIN,
     Capability::CAP_NET_BIND_SERVICE,
     Capability::CAP_BPF,
+    Capability::CAP_PERFMON,
+    Capability::CAP_IPC_LOCK,
     Capability::CAP_NET_RAW,
 ];
 
@@ -126,7 +128,9 @@ impl Server {
             Request::OpenSocket { which } => self.open_socket(which),
             Request::OpenFile { which } => opened(self.policy.file(which)),
             Request::AttachXdp { connection_ids } => self.attach_xdp(connection_ids),
-            Request::OpenXdpSocket => bypass::open_socket(),
+            Request::OpenXdpSocket { frames, frame_len } => {
+                bypass::open_socket((frames, frame_len), fds)
+            }
             Request::SteerXdp { queue } => done(self.steer_xdp(queue, fds)),
             Request::RefreshXdp => done(self.refresh_xdp()),
             Request::DetachXdp => done(self.detach_xdp()),

@@ -1,4 +1,4 @@
-//! The system calls of the broker: fork, descriptors over a socket, AF_XDP. Owns the `unsafe` of stoqd;
+//! The system calls of the broker: fork, and descriptors over a socket. Owns the `unsafe` of stoqd;
 //! called by the broker's two ends.
 #![allow(unsafe_code, reason = "fork, and descriptors that arrive as numbers")]
 
@@ -7,11 +7,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nix::cmsg_space;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
-    sendmsg, setsockopt, socketpair, sockopt,
+    sendmsg, socketpair,
 };
-use nix::sys::time::{TimeVal, TimeValLike};
 use nix::unistd::{ForkResult, Pid, fork};
 
 /// Largest message in bytes: a path and an error around it, with room.
@@ -20,8 +20,9 @@ pub(super) const MESSAGE_MAX: usize = 16 << 10;
 /// Most descriptors of one message: a queue for each of the most workers.
 const FDS_MAX: usize = stoq_tunnel::device::QUEUES_MAX;
 
-/// How long stoqd waits for an answer, in seconds. A device or route takes milliseconds.
-const TIMEOUT_S: i64 = 10;
+/// How long stoqd waits for an answer, in milliseconds. A device or route takes some; the broker waits
+/// for requests by itself.
+const TIMEOUT_MS: u16 = 10_000;
 
 /// One end of the socket between stoqd and its broker.
 #[derive(Debug)]
@@ -49,8 +50,12 @@ impl Channel {
         let mut bytes = vec![0; MESSAGE_MAX];
         let mut control = cmsg_space!([RawFd; FDS_MAX]);
         let mut iov = [IoSliceMut::new(&mut bytes)];
+        let fd = self.0.as_raw_fd();
         let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-        let received = recvmsg::<()>(self.0.as_raw_fd(), &mut iov, Some(&mut control), flags)?;
+        // An io_uring that was closed on this thread may still interrupt it: wait first, for a call
+        // that was interrupted may be made again only while it has taken nothing.
+        wait_readable(&self.0)?;
+        let received = recvmsg::<()>(fd, &mut iov, Some(&mut control), flags)?;
         let mut fds = Vec::new();
         for message in received.cmsgs()? {
             if let ControlMessageOwned::ScmRights(raw) = message {
@@ -72,15 +77,17 @@ impl Channel {
     }
 }
 
-/// Opens an AF_XDP socket.
-pub(super) fn xdp_socket() -> io::Result<OwnedFd> {
-    // SAFETY: a call without pointers.
-    let fd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
+/// Waits until a message is there, or the other end is gone.
+fn wait_readable(fd: &OwnedFd) -> io::Result<()> {
+    let timeout = PollTimeout::from(TIMEOUT_MS);
+    loop {
+        match poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(_) => return Ok(()),
+            Err(nix::Error::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
-    // SAFETY: the kernel has just made it, so nothing else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Forks a process that runs `child` with its end of a new channel and then exits; returns the
@@ -101,7 +108,6 @@ pub(crate) fn fork_with(child: impl FnOnce(Channel)) -> io::Result<(Channel, Pid
         }
         ForkResult::Parent { child } => {
             drop(theirs);
-            setsockopt(&ours, sockopt::ReceiveTimeout, &TimeVal::seconds(TIMEOUT_S))?;
             Ok((Channel(ours), child))
         }
     }

@@ -99,7 +99,6 @@ fn start(path: &Path, config: Config) -> Result<(Arc<Shared>, Workers)> {
     let credentials = credentials(&config, &broker)?;
     let listeners = Listeners::bind(&config)?;
     let network = Network::prepare(&broker, &config)?;
-    privilege::allow_locked_memory();
     privilege::drop_for_good(user)?;
     let mut numbers = PeerNumbers::default();
     let peering = Arc::new(numbers.peering(&pushed.merged(&config).0, &config.services)?);

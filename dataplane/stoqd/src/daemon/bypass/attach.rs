@@ -1,5 +1,6 @@
 //! Attaches the XDP program by the broker and opens a lane on each queue of the interface.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use stoq_port::xdp::{Lane, LaneSpec};
@@ -69,9 +70,9 @@ fn open_lanes(
     let mut lanes: Vec<Vec<Lane>> = Vec::new();
     lanes.resize_with(workers.max(1), Vec::new);
     for queue in 0..queues(&link.name).clamp(1, QUEUES_MAX) {
-        let socket = broker.open_xdp_socket()?;
-        let handle = socket.try_clone().map_err(BrokerError::Gone)?;
-        let lane = Lane::open(socket, LaneSpec { interface, queue, mtu, native })?;
+        let spec = LaneSpec { interface, queue, mtu, native };
+        let lane = Lane::open::<AttachError>(spec, |memory| Ok(broker.open_xdp_socket(memory)?))?;
+        let handle = lane.as_fd().try_clone_to_owned().map_err(BrokerError::Gone)?;
         broker.steer_xdp(queue, handle)?;
         let worker = queue as usize % lanes.len();
         lanes[worker].push(lane);
