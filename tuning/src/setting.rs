@@ -58,6 +58,12 @@ pub enum SettingError {
     /// The driver or the kernel refused.
     #[error("the driver says: {0}")]
     Refused(#[from] io::Error),
+    /// `EOPNOTSUPP` to a thread for NAPI.
+    #[error(
+        "{0} has no NAPI now; a veth has it while it is up with an XDP program attached, or with GRO \
+         on (`ethtool -K {0} gro on`)"
+    )]
+    NoNapi(String),
     /// The driver accepted it, and did nothing.
     #[error("the driver accepted it, but it is still {0}")]
     Ignored(String),
@@ -154,7 +160,7 @@ impl Host {
             }
             Setting::ThreadedNapi { interface } => {
                 to.parse::<u8>().map_err(|_| wrong("1"))?;
-                self.write(&threaded(interface), to)?;
+                self.write(&threaded(interface), to).map_err(|error| no_napi(error, interface))?;
             }
             Setting::IrqAffinity { interface, irq } => {
                 crate::cpu::cores(to).ok_or_else(|| wrong("0-3"))?;
@@ -182,4 +188,11 @@ impl Host {
 
 fn threaded(interface: &str) -> String {
     format!("sys/class/net/{interface}/threaded")
+}
+
+fn no_napi(error: io::Error, interface: &str) -> SettingError {
+    match error.raw_os_error() {
+        Some(libc::EOPNOTSUPP) => SettingError::NoNapi(interface.to_owned()),
+        _ => error.into(),
+    }
 }

@@ -4,6 +4,7 @@
 //! changes, and reports each. What a driver refuses is part of the report and stops nothing. Called
 //! by `stoqctl tune`.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use thiserror::Error;
@@ -74,6 +75,14 @@ pub enum Outcome {
     Failed(SettingError),
 }
 
+impl Outcome {
+    /// Whether the driver kept it from being set. That nothing is there any more is no refusal.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Failed(error) if !matches!(error, SettingError::Gone(_)))
+    }
+}
+
 /// The names of the stages that can be applied, in their order.
 pub fn stage_names() -> impl Iterator<Item = &'static str> {
     TUNED.iter().map(|stage| stage.name)
@@ -131,14 +140,16 @@ pub fn undo(host: &Host, only: Option<&str>, record: &Path) -> Result<Vec<Step>,
     let due = record.entries().filter(|(_, entry)| entry.stages.iter().any(held));
     let due: Vec<_> = due.map(|(what, entry)| (what.clone(), entry.clone())).collect();
     let mut steps = Vec::new();
-    let mut refused = false;
+    let mut refused = BTreeSet::new();
     for (what, entry) in due {
         let outcome = set(host, &what, &entry.was);
-        let gone = matches!(outcome, Outcome::Failed(SettingError::Gone(_)));
-        refused |= !gone && matches!(outcome, Outcome::Failed(_));
-        // An interrupt may be gone only because the channels before it could not be restored.
-        let stays = refused && matches!(outcome, Outcome::Failed(_));
-        for stage in entry.stages.iter().filter(|stage| !stays && held(stage)) {
+        let stages: Vec<_> = entry.stages.into_iter().filter(held).collect();
+        if outcome.is_refused() {
+            refused.extend(stages.iter().cloned());
+        }
+        // A stage is undone whole: an interrupt may be gone, or be set in vain, only because the
+        // channels before it could not be restored.
+        for stage in stages.iter().filter(|stage| !refused.contains(*stage)) {
             record.release(stage, &what);
         }
         steps.push(Step { what, outcome });

@@ -33,7 +33,7 @@ pub fn run(socket: &Path, command: &Tune) -> Result<(), Failure> {
             require_root("undo", only)?;
             let steps = stoq_tuning::undo(&Host::this(), only.stage.as_deref(), &record.record)?;
             print(&undone(&steps, &record.record))?;
-            if steps.iter().any(is_refused) {
+            if steps.iter().any(|step| step.outcome.is_refused()) {
                 return Err(Failure::Usage(format!(
                     "expected to restore everything, but a driver refused; what is left stays in {} \
                      for another `stoqctl tune undo`",
@@ -72,7 +72,7 @@ fn found(findings: &[Finding]) -> String {
     for finding in findings {
         let _ = write!(text, "{:width$}  {}", finding.stage, finding.is, width = width());
         if finding.verdict == Verdict::Good {
-            text.push_str(": good\n");
+            text.push_str(" (good)\n");
         } else {
             let _ = writeln!(text, " -> {} ({}); {}", finding.should, finding.why, finding.mend);
         }
@@ -118,7 +118,7 @@ fn outcome(step: &Step) -> String {
         Outcome::Changed { from, to } => format!("{what}: {from} -> {to}"),
         Outcome::Unseen { from, error } => format!("{what}: {from} -> not to be seen ({error})"),
         Outcome::Failed(error @ SettingError::Gone(_)) => {
-            format!("{what}: {error}, nor what was set")
+            format!("{what}: {error} any more, and nothing of what was set")
         }
         Outcome::Failed(error) => format!("{what}: unchanged, {error}"),
     }
@@ -127,10 +127,6 @@ fn outcome(step: &Step) -> String {
 /// Applying also watches over settings that are to stay; only what became of the others is news.
 fn is_news(step: &Step) -> bool {
     !matches!(step.outcome, Outcome::AsItWas(_) | Outcome::Failed(SettingError::Gone(_)))
-}
-
-fn is_refused(step: &Step) -> bool {
-    matches!(&step.outcome, Outcome::Failed(error) if !matches!(error, SettingError::Gone(_)))
 }
 
 /// The columns of the longest name of a stage.
