@@ -77,7 +77,7 @@ fn channels(host: &Host, layout: &Layout, interface: &str) -> Look {
         Err(error) => return fixed_queues(host, layout, interface, &error.to_string()),
     };
     let best = now.set_to(wanted.min(now.most()));
-    let is = format!("{now} for {} of stoqd", workers(wanted));
+    let is = format!("{now} for {}", workers(wanted));
     let most = now.most();
     let fit = format!("`workers = {most}` in [transport]: {interface} has no more queues");
     if best == now && most < wanted {

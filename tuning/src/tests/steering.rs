@@ -31,9 +31,12 @@ fn applied(root: &TempDir, host: &Host, plan: &Plan, stage: &str) -> Vec<String>
     changed.collect()
 }
 
+/// Makes a faultless host have one fault.
+type Break = fn(&Nic, &TempDir);
+
 #[test]
 fn each_fault_of_steering_is_found_and_names_the_command() {
-    let cases: [(&str, fn(&Nic, &TempDir), &str, &str); 4] = [
+    let cases: [(&str, Break, &str, &str); 4] = [
         (
             "channels",
             |nic, _| nic.force(1, FlowHash::WITH_PORTS, &["0"]),
