@@ -42,8 +42,8 @@ pub struct Plan {
     pub workers: Option<u16>,
     /// The cores that they are pinned to (`transport.cores`); `None` where stoqd chooses.
     pub cores: Option<Vec<usize>>,
-    /// The port that moves packets: what stoqd chose if it runs, else `transport.port`; `None` as
-    /// long as that is open, and AF_XDP possible.
+    /// The port that moves packets: `transport.port`, or what stoqd has chosen where that is `auto`;
+    /// `None` while it has not, and AF_XDP is possible.
     pub port: Option<String>,
 }
 

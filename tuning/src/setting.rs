@@ -126,7 +126,7 @@ impl Host {
     ///
     /// # Errors
     /// When the interface or the interrupt is gone, and what the driver says.
-    pub fn get(&self, what: &Setting) -> Result<String, SettingError> {
+    pub(crate) fn get(&self, what: &Setting) -> Result<String, SettingError> {
         self.check_interface(what)?;
         Ok(match what {
             Setting::Channels { interface } => self.ethtool().channels(interface)?.to_string(),

@@ -66,7 +66,8 @@ impl Configured {
         }
     }
 
-    /// What it asks of the host, where the daemon runs on this port, or does not run.
+    /// What it asks of the host, where the daemon runs on this port, or does not run. A port that is
+    /// configured counts before the one of a daemon that has yet to be restarted.
     pub fn plan(&self, running_port: Option<String>) -> Plan {
         let transport = &self.transport;
         let configured = transport.port.clone().filter(|port| port != "auto");
@@ -77,7 +78,7 @@ impl Configured {
             daemon_runs: running_port.is_some(),
             workers: workers.and_then(|number| u16::try_from(number).ok()),
             cores: transport.cores.clone(),
-            port: running_port.or(configured),
+            port: configured.or(running_port),
         }
     }
 
@@ -311,6 +312,8 @@ mod tests {
         assert_eq!(fixed.cores, Some(vec![1, 3]));
         let running = plan("[transport]\nport = \"auto\"", Some("uring"));
         assert_eq!((running.port.as_deref(), running.daemon_runs), (Some("uring"), true));
+        let changed = plan("[transport]\nport = \"xdp\"", Some("uring"));
+        assert_eq!((changed.port.as_deref(), changed.daemon_runs), (Some("xdp"), true));
     }
 
     #[test]

@@ -73,7 +73,7 @@ fn channels(host: &Host, layout: &Layout, interface: &str) -> Look {
     let wanted = layout.workers;
     let now = match host.ethtool().channels(interface) {
         Ok(now) if now.most() > 0 => now,
-        Ok(_) => return fixed_queues(host, layout, interface, "has no channels"),
+        Ok(_) => return fixed_queues(host, layout, interface, "no channels"),
         Err(error) => return fixed_queues(host, layout, interface, &error.to_string()),
     };
     let best = now.set_to(wanted.min(now.most()));
