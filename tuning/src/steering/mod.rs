@@ -139,7 +139,7 @@ fn flow_hash(host: &Host, layout: &Layout, interface: &str) -> Look {
             }
         }
     }
-    let (is, should) = (is.join(", "), "udp4 sdfn, udp6 sdfn (addresses and ports)".to_owned());
+    let (is, should) = (is.join(", "), "udp4 sdfn, udp6 sdfn: addresses and ports".to_owned());
     match (changes.is_empty(), refused) {
         (true, false) => Look::Good(is),
         (true, true) => Look::bad(
