@@ -1,22 +1,24 @@
 //! Stages about processors.
 
+use crate::host::Host;
 use crate::{Look, Stage, Verdict};
+
+/// Cores have lower numbers than this: twice what the largest host that Linux is built for by default
+/// has.
+const MAX_CORES: usize = 16_384;
 
 pub(crate) const CORES: Stage = Stage {
     name: "cores",
     why: "a worker that owns its core is not held up by the rest of the host",
-    look: |host, _| {
-        let cores = host.read("sys/devices/system/cpu/online").as_deref().and_then(count);
-        match cores {
-            Some(1) => Look::bad(
-                Verdict::Advice,
-                "1 core",
-                "2 or more: one for a worker, one for everything else",
-                "give the machine another core; expect less throughput until then",
-            ),
-            Some(cores) => Look::Good(format!("{cores} cores")),
-            None => Look::Good("the number of cores is not visible here".to_owned()),
-        }
+    look: |host, _| match online(host).len() {
+        1 => Look::bad(
+            Verdict::Advice,
+            "1 core",
+            "2 or more: one for a worker, one for everything else",
+            "give the machine another core; expect less throughput until then",
+        ),
+        0 => Look::Good("the number of cores is not visible here".to_owned()),
+        cores => Look::Good(format!("{cores} cores")),
     },
 };
 
@@ -60,13 +62,24 @@ fn is_core(name: &str) -> bool {
     !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The number of cores in a list such as `0-3,6`.
-fn count(list: &str) -> Option<u32> {
-    list.split(',').try_fold(0u32, |sum, range| {
+/// The cores that are on, in ascending order; none when they are not visible.
+pub(crate) fn online(host: &Host) -> Vec<usize> {
+    let list = host.read("sys/devices/system/cpu/online");
+    list.as_deref().and_then(cores).unwrap_or_default()
+}
+
+/// The cores of a list such as `0-3,6`.
+pub(crate) fn cores(list: &str) -> Option<Vec<usize>> {
+    let mut cores = Vec::new();
+    for range in list.split(',') {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last): (u32, u32) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-        sum.checked_add(last.checked_sub(first)?.checked_add(1)?)
-    })
+        let (first, last): (usize, usize) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        if first > last || last >= MAX_CORES {
+            return None;
+        }
+        cores.extend(first..=last);
+    }
+    Some(cores)
 }
 
 #[cfg(test)]
@@ -74,17 +87,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_of_cores_are_counted() {
+    fn lists_of_cores_are_read() {
         for (list, expected) in [
-            ("0", Some(1)),
-            ("0-3", Some(4)),
-            ("0-3,6,8-9", Some(7)),
+            ("0", Some(vec![0])),
+            ("0-3", Some(vec![0, 1, 2, 3])),
+            ("0-1,6,8-9", Some(vec![0, 1, 6, 8, 9])),
             ("", None),
             ("3-0", None),
             ("a-b", None),
             ("0-4294967295", None),
         ] {
-            assert_eq!(count(list), expected, "{list}");
+            assert_eq!(cores(list), expected, "{list}");
         }
     }
 

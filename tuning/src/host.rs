@@ -1,11 +1,15 @@
-//! Reads what the stages judge: files below `/proc`, `/sys` and `/dev`, and the firewall's rules.
+//! Reads what the stages judge: files below `/proc`, `/sys` and `/dev`, the firewall's rules, and
+//! what network drivers answer.
 //!
-//! Called by the stages. A [`Host`] may be another root directory, with the files of another host.
+//! Called by the stages; settings are changed through it by `setting` alone. A [`Host`] may be
+//! another root directory, with the files and the drivers of another host.
 
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use crate::ethtool::{Ethtool, Kernel};
 
 /// Most bytes read of one file or answer: a firewall with thousands of rules, or the socket table
 /// of a busy host, is below.
@@ -23,24 +27,29 @@ pub enum Ruleset {
     Unknown(String),
 }
 
-/// A host to look at.
-#[derive(Clone, Debug)]
+/// A host to look at, and to set.
+#[derive(Debug)]
 pub struct Host {
     root: PathBuf,
     ruleset: Ruleset,
+    ethtool: Box<dyn Ethtool>,
 }
 
 impl Host {
     /// This host, now.
     #[must_use]
     pub fn this() -> Self {
-        Self { root: PathBuf::from("/"), ruleset: list_ruleset() }
+        Self { root: PathBuf::from("/"), ruleset: list_ruleset(), ethtool: Box::new(Kernel) }
     }
 
-    /// The host whose `/proc`, `/sys` and `/dev` are below `root`.
+    /// The host whose `/proc`, `/sys` and `/dev` are below `root`, with these drivers.
     #[must_use]
-    pub fn at(root: &Path, ruleset: Ruleset) -> Self {
-        Self { root: root.into(), ruleset }
+    pub fn at(root: &Path, ruleset: Ruleset, ethtool: Box<dyn Ethtool>) -> Self {
+        Self { root: root.into(), ruleset, ethtool }
+    }
+
+    pub(crate) fn ethtool(&self) -> &dyn Ethtool {
+        &*self.ethtool
     }
 
     pub(crate) fn ruleset(&self) -> &Ruleset {
@@ -49,10 +58,28 @@ impl Host {
 
     /// The trimmed text of a file such as `proc/version`; `None` when it can not be read.
     pub(crate) fn read(&self, path: &str) -> Option<String> {
+        self.try_read(path).ok()
+    }
+
+    /// The trimmed text of a file.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn try_read(&self, path: &str) -> io::Result<String> {
         let mut text = Vec::new();
-        let file = fs::File::open(self.root.join(path)).ok()?;
-        file.take(MAX_BYTES).read_to_end(&mut text).ok()?;
-        Some(String::from_utf8_lossy(&text).trim().to_owned())
+        let file = fs::File::open(self.root.join(path))?;
+        file.take(MAX_BYTES).read_to_end(&mut text)?;
+        Ok(String::from_utf8_lossy(&text).trim().to_owned())
+    }
+
+    /// Writes a file of the kernel's, which must be there, with one call.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn write(&self, path: &str, text: &str) -> io::Result<()> {
+        let mut file =
+            fs::OpenOptions::new().write(true).truncate(true).open(self.root.join(path))?;
+        file.write_all(text.as_bytes())
     }
 
     /// The value of a sysctl such as `net.core.rmem_max`.

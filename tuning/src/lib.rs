@@ -1,22 +1,36 @@
 //! What a host must be like to carry a site's traffic: a list of small stages, each of which looks
 //! at one thing and says what it is, what it should be, why, and what mends it.
 //!
-//! `stoqctl doctor` runs [`check`] and shows the findings. Nothing here changes the host. Reading
+//! `stoqctl doctor` runs [`check`] and shows the findings. Some stages can also set what they look
+//! at, and restore it: `stoqctl tune` runs those with [`check_tuned`], [`apply`] and [`undo`]. Reading
 //! ([`Host`]) is apart from judging (the stages) and from parsing, so that stages are tested on the
-//! files of hosts that are not this one.
-#![forbid(unsafe_code)]
+//! files of hosts that are not this one; a stage never changes anything, it lists the changes
+//! ([`Change`]), which `tune` records and makes.
+#![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests"))]
 
 mod cpu;
+mod ethtool;
 mod host;
+mod irq;
 mod kernel;
 mod network;
+mod record;
+mod setting;
 mod socket;
+mod steering;
+mod tune;
 
+pub use ethtool::{Channels, Ethtool, Flow, FlowHash};
 pub use host::{Host, Ruleset};
+pub use record::RecordError;
+pub use setting::{Change, Setting, SettingError};
+pub use tune::{
+    Applied, DEFAULT_RECORD, Outcome, Step, TuneError, apply, check_tuned, stage_names, undo,
+};
 
 /// What the configuration asks of the host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// The WAN interface (`transport.interface`), when one is configured.
     pub interface: Option<String>,
@@ -24,6 +38,13 @@ pub struct Plan {
     pub listen_ports: Vec<u16>,
     /// Whether stoqd runs now, and so rightly holds those ports.
     pub daemon_runs: bool,
+    /// The number of workers (`transport.workers`); `None` for `auto`.
+    pub workers: Option<u16>,
+    /// The cores that they are pinned to (`transport.cores`); `None` where stoqd chooses.
+    pub cores: Option<Vec<usize>>,
+    /// The port that moves packets: `transport.port`, or what stoqd has chosen where that is `auto`;
+    /// `None` while it has not, and AF_XDP is possible.
+    pub port: Option<String>,
 }
 
 /// How a finding is to be taken.
@@ -76,6 +97,8 @@ enum Look {
     Good(String),
     /// Not as it should be.
     Bad { verdict: Verdict, is: String, should: String, mend: String },
+    /// Not as it should be, and what would make it so.
+    Settable { is: String, should: String, changes: Vec<Change> },
 }
 
 impl Look {
@@ -89,8 +112,8 @@ impl Look {
     }
 }
 
-/// Every stage, in the order in which an operator would mend them.
-const STAGES: &[Stage] = &[
+/// The stages that only look, in the order in which an operator would mend what they find.
+const SEEN: &[Stage] = &[
     kernel::VERSION,
     kernel::CAPABILITIES,
     kernel::TUN,
@@ -109,20 +132,31 @@ const STAGES: &[Stage] = &[
     cpu::GOVERNOR,
 ];
 
+/// The stages that can set what they look at, in the order in which they are applied: each may rest
+/// on what those before it have set.
+const TUNED: &[Stage] =
+    &[steering::CHANNELS, steering::FLOW_HASH, steering::THREADED_NAPI, steering::IRQ_AFFINITY];
+
 /// Runs every stage.
 #[must_use]
 pub fn check(host: &Host, plan: &Plan) -> Vec<Finding> {
-    STAGES.iter().map(|stage| stage.check(host, plan)).collect()
+    SEEN.iter().chain(TUNED).map(|stage| stage.check(host, plan)).collect()
 }
 
 impl Stage {
     fn check(&self, host: &Host, plan: &Plan) -> Finding {
-        match (self.look)(host, plan) {
-            Look::Good(is) => Finding::good(self.name, is),
-            Look::Bad { verdict, is, should, mend } => {
-                Finding { stage: self.name, verdict, is, should, why: self.why, mend }
+        self.finding((self.look)(host, plan))
+    }
+
+    fn finding(&self, look: Look) -> Finding {
+        let (verdict, is, should, mend) = match look {
+            Look::Good(is) => return Finding::good(self.name, is),
+            Look::Bad { verdict, is, should, mend } => (verdict, is, should, mend),
+            Look::Settable { is, should, .. } => {
+                (Verdict::Advice, is, should, format!("stoqctl tune apply {}", self.name))
             }
-        }
+        };
+        Finding { stage: self.name, verdict, is, should, why: self.why, mend }
     }
 }
 

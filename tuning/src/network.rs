@@ -33,8 +33,8 @@ pub(crate) const INTERFACE: Stage = Stage {
         let Some(name) = &plan.interface else {
             return Look::Good("none configured: the routes decide".to_owned());
         };
-        let present = host.entries("sys/class/net");
-        if !present.contains(name) {
+        if !is_there(host, name) {
+            let present = host.entries("sys/class/net");
             return Look::bad(
                 Verdict::Problem,
                 format!("no interface {name}"),
@@ -100,6 +100,11 @@ pub(crate) const REVERSE_PATH: Stage = Stage {
         }
     },
 };
+
+/// Whether an interface of this name is there, whatever the name contains.
+pub(crate) fn is_there(host: &Host, name: &str) -> bool {
+    host.entries("sys/class/net").iter().any(|present| present == name)
+}
 
 fn forwarding(host: &Host, key: &str, should: &str) -> Look {
     match host.sysctl(key).as_deref() {

@@ -3,8 +3,10 @@
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 use stoq_control::{CapturePoint, CaptureRequest, DEFAULT_SOCKET};
+use stoq_tuning::{DEFAULT_RECORD, stage_names};
 
 /// Operates a node of the mesh: certificates, status, captures, and the health of the host.
 #[derive(Debug, Parser)]
@@ -50,10 +52,63 @@ pub enum Command {
     /// Say what is wrong with this host, and the command that mends it. Ends with 2 if anything
     /// keeps traffic from flowing.
     Doctor {
-        /// The daemon's configuration.
-        #[arg(long, value_name = "FILE", default_value = "/etc/stoq/stoqd.toml")]
-        config: PathBuf,
+        #[command(flatten)]
+        config: Config,
     },
+    /// Set the host so that packets reach the worker that owns them, and undo it.
+    #[command(subcommand)]
+    Tune(Tune),
+}
+
+/// The configuration that says what is asked of the host.
+#[derive(Debug, Args)]
+pub struct Config {
+    /// The daemon's configuration.
+    #[arg(long, value_name = "FILE", default_value = "/etc/stoq/stoqd.toml")]
+    pub config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Tune {
+    /// Show what each stage finds, what it should be, and what that gains. Changes nothing.
+    Check {
+        #[command(flatten)]
+        only: Only,
+        #[command(flatten)]
+        config: Config,
+    },
+    /// Record what is there, then set what each stage asks for. It holds until the next boot.
+    Apply {
+        #[command(flatten)]
+        only: Only,
+        #[command(flatten)]
+        config: Config,
+        #[command(flatten)]
+        record: Record,
+    },
+    /// Restore what was there before the first apply.
+    Undo {
+        #[command(flatten)]
+        only: Only,
+        #[command(flatten)]
+        record: Record,
+    },
+}
+
+/// The stages to run.
+#[derive(Debug, Args)]
+pub struct Only {
+    /// This stage alone.
+    #[arg(value_name = "STAGE", value_parser = PossibleValuesParser::new(stage_names()))]
+    pub stage: Option<String>,
+}
+
+/// The file that remembers what was there.
+#[derive(Debug, Args)]
+pub struct Record {
+    /// What was there before is kept in this file.
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_RECORD)]
+    pub record: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]

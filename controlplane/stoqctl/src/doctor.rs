@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::SystemTime;
 
-use stoq_tuning::{Finding, Host, Plan, Verdict};
+use stoq_tuning::{Finding, Host, Verdict};
 
 use crate::daemon::print;
 use crate::failure::Failure;
@@ -19,13 +19,8 @@ pub fn run(socket: &Path, config: &Path) -> Result<(), Failure> {
     if let Some(files) = &configured.identity {
         findings.extend(node::identity(files, SystemTime::now()));
     }
-    let (daemon_runs, daemon) = node::daemon(configured.socket(socket));
-    let plan = Plan {
-        interface: configured.transport.interface.clone(),
-        listen_ports: configured.listen_ports(),
-        daemon_runs,
-    };
-    findings.extend(stoq_tuning::check(&Host::this(), &plan));
+    let (running_port, daemon) = node::daemon(configured.socket(socket));
+    findings.extend(stoq_tuning::check(&Host::this(), &configured.plan(running_port)));
     add_news(&mut findings, daemon);
     print(&report(&findings))?;
     if count(&findings, Verdict::Problem) == 0 {

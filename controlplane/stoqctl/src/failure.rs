@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use stoq_control::ClientError;
 use stoq_pki::PkiError;
+use stoq_tuning::TuneError;
 use thiserror::Error;
 
 /// A command's failure.
@@ -59,6 +60,12 @@ impl From<ClientError> for Failure {
 
 impl From<PkiError> for Failure {
     fn from(error: PkiError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl From<TuneError> for Failure {
+    fn from(error: TuneError) -> Self {
         Self::Usage(error.to_string())
     }
 }

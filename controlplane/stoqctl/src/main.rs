@@ -1,7 +1,7 @@
 //! `stoqctl`, the operator's command line.
 //!
-//! It owns no state: certificates are made by `stoq-pki`, the host is looked at by `stoq-tuning`,
-//! and everything about the daemon goes over its control socket. Scripts rely on the exit codes of
+//! It owns no state: certificates are made by `stoq-pki`, the host is looked at and set by
+//! `stoq-tuning`, and everything about the daemon goes over its control socket. Scripts rely on the exit codes of
 //! [`failure::Failure`] and on the JSON of `status --json`.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests"))]
@@ -15,6 +15,7 @@ mod node;
 mod pki;
 mod stream;
 mod table;
+mod tune;
 
 use std::process::ExitCode;
 
@@ -30,7 +31,8 @@ fn main() -> ExitCode {
         Command::Status { json } => daemon::status(&socket, json),
         Command::Reload => daemon::reload(&socket),
         Command::Drain => daemon::drain(&socket),
-        Command::Doctor { config } => doctor::run(&socket, &config),
+        Command::Doctor { config } => doctor::run(&socket, &config.config),
+        Command::Tune(command) => tune::run(&socket, &command),
         Command::Capture(arguments) => capture::run(&socket, &arguments),
         Command::Stream { peer, service } => stream::run(&socket, peer, service),
     };

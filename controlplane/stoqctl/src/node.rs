@@ -1,5 +1,5 @@
 //! What `stoqctl doctor` finds out about the node itself: its configuration, its identity, its
-//! daemon and its links.
+//! daemon and its links; and what the configuration asks of the host, for `stoqctl tune` too.
 //!
 //! The configuration is read leniently here, only for what the checks need: whether it is valid is
 //! for `stoqd --check` to say.
@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use serde::Deserialize;
 use stoq_control::{DEFAULT_SOCKET, LinkState, Status};
 use stoq_identity::{Identity, Span, VerifyError};
-use stoq_tuning::{Finding, Verdict};
+use stoq_tuning::{Finding, Plan, Verdict};
 
 use crate::daemon::fetch_status;
 use crate::table::state;
@@ -28,9 +28,8 @@ const DEFAULT_PORT: u16 = 9292;
 pub struct Configured {
     /// The three files.
     pub identity: Option<Files>,
-    /// Ports and interface.
     #[serde(default)]
-    pub transport: Transport,
+    transport: Transport,
     #[serde(default)]
     control: Control,
 }
@@ -45,10 +44,12 @@ pub struct Files {
 
 /// `[transport]`
 #[derive(Debug, Default, Deserialize)]
-pub struct Transport {
-    /// The WAN interface.
-    pub interface: Option<String>,
+struct Transport {
+    interface: Option<String>,
     listen: Option<Vec<SocketAddr>>,
+    port: Option<String>,
+    workers: Option<toml::Value>,
+    cores: Option<Vec<usize>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -65,8 +66,24 @@ impl Configured {
         }
     }
 
+    /// What it asks of the host, where the daemon runs on this port, or does not run. A port that is
+    /// configured counts before the one of a daemon that has yet to be restarted.
+    pub fn plan(&self, running_port: Option<String>) -> Plan {
+        let transport = &self.transport;
+        let configured = transport.port.clone().filter(|port| port != "auto");
+        let workers = transport.workers.as_ref().and_then(toml::Value::as_integer);
+        Plan {
+            interface: transport.interface.clone(),
+            listen_ports: self.listen_ports(),
+            daemon_runs: running_port.is_some(),
+            workers: workers.and_then(|number| u16::try_from(number).ok()),
+            cores: transport.cores.clone(),
+            port: configured.or(running_port),
+        }
+    }
+
     /// The UDP ports that the daemon accepts connections on, each once.
-    pub fn listen_ports(&self) -> Vec<u16> {
+    fn listen_ports(&self) -> Vec<u16> {
         let listen = self.transport.listen.as_ref();
         let mut ports = listen
             .map_or(vec![DEFAULT_PORT], |listen| listen.iter().map(SocketAddr::port).collect());
@@ -150,10 +167,10 @@ fn chmod(key: &Path) -> String {
     format!("chmod 600 {}", key.display())
 }
 
-/// Asks the daemon: whether it runs, and what it says about itself and its links.
-pub fn daemon(socket: &Path) -> (bool, Vec<Finding>) {
+/// Asks the daemon: its port if it runs, and what it says about itself and its links.
+pub fn daemon(socket: &Path) -> (Option<String>, Vec<Finding>) {
     match fetch_status(socket) {
-        Ok(status) => (true, links(&status)),
+        Ok(status) => (Some(status.port.selected.clone()), links(&status)),
         Err(failure) => {
             let finding = Finding {
                 stage: "daemon",
@@ -163,7 +180,7 @@ pub fn daemon(socket: &Path) -> (bool, Vec<Finding>) {
                 why: "nothing is carried without it",
                 mend: "systemctl enable --now stoqd; journalctl -u stoqd -n 50".to_owned(),
             };
-            (false, vec![finding])
+            (None, vec![finding])
         }
     }
 }
@@ -265,8 +282,8 @@ mod tests {
         fs::write(&path, text).unwrap();
         let (configured, findings) = configuration(&path);
         assert_eq!(verdicts(&findings), [Verdict::Good]);
-        assert_eq!(configured.transport.interface.as_deref(), Some("wan"));
-        assert_eq!(configured.listen_ports(), [9300]);
+        let plan = configured.plan(None);
+        assert_eq!((plan.interface.as_deref(), plan.listen_ports), (Some("wan"), vec![9300]));
         assert_eq!(configured.socket(Path::new(DEFAULT_SOCKET)), Path::new("/tmp/x.sock"));
         assert_eq!(configured.socket(Path::new("/asked")), Path::new("/asked"));
 
@@ -276,6 +293,27 @@ mod tests {
         assert_eq!(configured.listen_ports(), [DEFAULT_PORT]);
         let (_, findings) = configuration(&directory.path().join("none"));
         assert_eq!(verdicts(&findings), [Verdict::Problem]);
+    }
+
+    #[test]
+    fn the_plan_is_the_configuration_until_the_daemon_has_chosen() {
+        let plan = |text: &str, running: Option<&str>| {
+            let configured: Configured = toml::from_str(text).unwrap();
+            configured.plan(running.map(str::to_owned))
+        };
+        let open = plan("[transport]\nport = \"auto\"\nworkers = \"auto\"", None);
+        assert_eq!(
+            (open.port, open.workers, open.cores, open.daemon_runs),
+            (None, None, None, false)
+        );
+        let fixed = "[transport]\nport = \"xdp\"\nworkers = 2\ncores = [1, 3]";
+        let fixed = plan(fixed, None);
+        assert_eq!((fixed.port.as_deref(), fixed.workers), (Some("xdp"), Some(2)));
+        assert_eq!(fixed.cores, Some(vec![1, 3]));
+        let running = plan("[transport]\nport = \"auto\"", Some("uring"));
+        assert_eq!((running.port.as_deref(), running.daemon_runs), (Some("uring"), true));
+        let changed = plan("[transport]\nport = \"xdp\"", Some("uring"));
+        assert_eq!((changed.port.as_deref(), changed.daemon_runs), (Some("xdp"), true));
     }
 
     #[test]
@@ -310,8 +348,8 @@ mod tests {
     #[test]
     fn an_absent_daemon_is_a_problem() {
         let directory = TempDir::new().unwrap();
-        let (runs, findings) = daemon(&directory.path().join("none.sock"));
-        assert!(!runs);
+        let (port, findings) = daemon(&directory.path().join("none.sock"));
+        assert_eq!(port, None);
         assert_eq!(verdicts(&findings), [Verdict::Problem]);
     }
 }

@@ -6,6 +6,12 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use crate::{Finding, Host, Plan, Ruleset, Verdict, check};
+use recorded::{Nic, faultless_nic};
+
+mod kernel;
+mod recorded;
+mod steering;
+mod undo;
 
 /// A faultless gateway: what the stages read, and nothing else.
 const FAULTLESS: &[(&str, &str)] = &[
@@ -29,7 +35,8 @@ const FAULTLESS: &[(&str, &str)] = &[
 const BOUND: &str = "  sl  local_address rem_address   st\n  1: 00000000:244C 00000000:0000 07\n";
 
 fn plan() -> Plan {
-    Plan { interface: Some("wan".to_owned()), listen_ports: vec![9292], daemon_runs: false }
+    let (interface, listen_ports) = (Some("wan".to_owned()), vec![9292]);
+    Plan { interface, listen_ports, workers: Some(3), ..Plan::default() }
 }
 
 fn write(root: &Path, path: &str, contents: &str) {
@@ -38,19 +45,26 @@ fn write(root: &Path, path: &str, contents: &str) {
     fs::write(path, contents).unwrap();
 }
 
-/// The findings on the faultless host with these files instead; `None` removes one.
-fn findings(faults: &[(&str, Option<&str>)], ruleset: &str, plan: &Plan) -> Vec<Finding> {
+/// The faultless host, with a network card whose settings are as they should be.
+fn faultless() -> (TempDir, Nic) {
     let root = TempDir::new().unwrap();
     for (path, contents) in FAULTLESS {
         write(root.path(), path, contents);
     }
+    let nic = faultless_nic(root.path());
+    (root, nic)
+}
+
+/// The findings on the faultless host with these files instead; `None` removes one.
+fn findings(faults: &[(&str, Option<&str>)], ruleset: &str, plan: &Plan) -> Vec<Finding> {
+    let (root, nic) = faultless();
     for (path, contents) in faults {
         match contents {
             Some(contents) => write(root.path(), path, contents),
             None => fs::remove_file(root.path().join(path)).unwrap(),
         }
     }
-    check(&Host::at(root.path(), Ruleset::Nftables(ruleset.to_owned())), plan)
+    check(&Host::at(root.path(), Ruleset::Nftables(ruleset.to_owned()), Box::new(nic)), plan)
 }
 
 /// The one finding that is not good.
@@ -174,7 +188,8 @@ fn a_clock_that_the_processor_manages_is_good() {
 #[test]
 fn a_host_of_which_nothing_can_be_read_is_no_panic() {
     let root = TempDir::new().unwrap();
-    let host = Host::at(root.path(), Ruleset::Unknown("no nft".to_owned()));
+    let nic = Nic::new(root.path(), 0);
+    let host = Host::at(root.path(), Ruleset::Unknown("no nft".to_owned()), Box::new(nic));
     let found = check(&host, &plan());
     assert!(
         found.iter().any(|finding| finding.stage == "firewall" && finding.is.contains("no nft"))
