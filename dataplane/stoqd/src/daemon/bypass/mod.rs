@@ -68,7 +68,7 @@ pub(super) fn start(parts: Parts, attachment: Attachment) -> anyhow::Result<Bypa
         state: Arc::clone(&state),
         attached: None,
         stale: true,
-        resolved: None,
+        resolve_at: Instant::now(),
         attach_at: None,
     };
     keeper.use_lanes(attachment);
@@ -93,7 +93,8 @@ struct Keeper {
     attached: Option<Attached>,
     /// Next hops may have changed since they were looked at.
     stale: bool,
-    resolved: Option<Instant>,
+    /// When they may be looked at again.
+    resolve_at: Instant,
     /// When to try to attach again, while nothing is attached and the interface is there.
     attach_at: Option<Instant>,
 }
@@ -130,7 +131,7 @@ impl Keeper {
 
     /// Until something changed, a port asks, or something is due.
     fn sleep(&self) -> std::io::Result<()> {
-        let due = [self.stale.then(|| self.resolve_at()), self.attach_at];
+        let due = [self.stale.then_some(self.resolve_at), self.attach_at];
         let now = Instant::now();
         let until = due.into_iter().flatten().min().map(|at| at.saturating_duration_since(now));
         // Rounded up: a timeout of 0 ms would spin until the time has come.
@@ -147,18 +148,16 @@ impl Keeper {
         }
     }
 
-    fn resolve_at(&self) -> Instant {
-        self.resolved.map_or_else(Instant::now, |at| at + SETTLE)
-    }
-
+    /// Publishes the next hops as they are now, if they may have changed.
     fn resolve(&mut self, now: Instant) {
-        let Some(attached) = self.attached.filter(|_| self.stale && self.resolve_at() <= now)
-        else {
+        if !self.stale || self.resolve_at > now {
             return;
-        };
+        }
         self.stale = false;
-        self.resolved = Some(now);
-        self.parts.hops.publish(self.resolver.hops(attached.interface));
+        self.resolve_at = now + SETTLE;
+        if let Some(attached) = self.attached {
+            self.parts.hops.publish(self.resolver.hops(attached.interface));
+        }
     }
 
     fn note(&mut self, change: &Change) {
