@@ -45,22 +45,24 @@ pub(super) fn open_socket(addr: u64, len: u64, chunk_size: u32) -> io::Result<Ow
     Ok(socket)
 }
 
-/// Makes and maps the socket's rings; `rx` and `tx` are powers of two, or made ones.
+/// Makes and maps the socket's rings, for so many frames in each direction. The rings that we fill have
+/// twice as many places: the kernel shows only now and then how far it has emptied them.
 pub(super) fn rings(socket: BorrowedFd<'_>, rx: u32, tx: u32) -> io::Result<Rings> {
     let (rx, tx) = (rx.next_power_of_two(), tx.next_power_of_two());
-    set(socket, libc::XDP_UMEM_FILL_RING, &rx)?;
+    let (fill, send) = (2 * rx, 2 * tx);
+    set(socket, libc::XDP_UMEM_FILL_RING, &fill)?;
     set(socket, libc::XDP_UMEM_COMPLETION_RING, &tx)?;
     set(socket, libc::XDP_RX_RING, &rx)?;
-    set(socket, libc::XDP_TX_RING, &tx)?;
+    set(socket, libc::XDP_TX_RING, &send)?;
     // SAFETY: all zeros are valid offsets.
     let offsets: xdp_mmap_offsets =
         get(socket, libc::XDP_MMAP_OFFSETS, unsafe { std::mem::zeroed() })?;
     let page = |page: u64| i64::try_from(page).unwrap_or(0);
     Ok(Rings {
-        fill: Ring::map(socket, &offsets.fr, rx, page(libc::XDP_UMEM_PGOFF_FILL_RING))?,
+        fill: Ring::map(socket, &offsets.fr, fill, page(libc::XDP_UMEM_PGOFF_FILL_RING))?,
         completion: Ring::map(socket, &offsets.cr, tx, page(libc::XDP_UMEM_PGOFF_COMPLETION_RING))?,
         rx: Ring::map(socket, &offsets.rx, rx, libc::XDP_PGOFF_RX_RING)?,
-        tx: Ring::map(socket, &offsets.tx, tx, libc::XDP_PGOFF_TX_RING)?,
+        tx: Ring::map(socket, &offsets.tx, send, libc::XDP_PGOFF_TX_RING)?,
     })
 }
 
