@@ -4,4 +4,6 @@
 mod bed;
 mod life;
 mod privilege;
+#[path = "../verdicts/socket.rs"]
+mod socket;
 mod traffic;
