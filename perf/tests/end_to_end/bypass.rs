@@ -40,6 +40,7 @@ on_xdp!(
     a_kill_leaves_no_program_and_a_restart_succeeds_at_once,
     a_program_of_another_is_not_displaced,
     the_rules_are_reloaded,
+    auto_tries_all_three,
 );
 
 /// UDP datagrams that the kernel of a namespace has taken and sent, both families.
@@ -245,4 +246,28 @@ fn the_rules_are_reloaded(fixture: &Fixture) {
     fixture.deployment.write(Side::B, &fixture.config()).unwrap();
     b.ctl(&["reload"]).unwrap();
     fixture.wait_for_sites(TCP_NOTICES);
+}
+
+fn auto_tries_all_three(fixture: &Fixture) {
+    let mut config = fixture.config();
+    config.set("transport.port", "\"auto\"");
+    let (a, _b) = fixture.deployment.start_both(&config).unwrap();
+    let port = a.status().unwrap()["port"].clone();
+    let mut named: Vec<&str> = vec![port["selected"].as_str().unwrap()];
+    for other in port["passed_over"].as_array().unwrap() {
+        named.push(other["port"].as_str().unwrap());
+        let reason = other["reason"].as_str().unwrap();
+        assert!(reason.contains("slower here"), "{port}");
+    }
+    eprintln!("auto: {port}");
+    let measured = port.to_string().contains("ns of CPU to send a packet");
+    assert!(measured, "xdp was not compared with the others: {port}");
+    named.sort_unstable();
+    assert_eq!(named, ["mio", "uring", "xdp"], "{port}");
+    let edge = &fixture.bed.a.namespace;
+    assert_eq!(has_program(edge), port["selected"] == "xdp", "{port}");
+    let left = edge.ip("-6 neigh show").unwrap();
+    assert!(!left.contains("544f"), "the made-up neighbour is left behind: {left}");
+    fixture.wait_for_sites(SOON);
+    fixture.copy(MIB, Family::V6);
 }
