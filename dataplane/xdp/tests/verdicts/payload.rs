@@ -46,6 +46,18 @@ impl Host {
         *self.current.issue(3, GENERATION - 1, 5).as_bytes()
     }
 
+    /// An ID whose tag is right, in a format that is not issued.
+    pub fn cid_of_other_format(&self) -> [u8; CID_LEN] {
+        let mut cid = self.cid();
+        cid[0] = cid[0] & 0x0f | 0x20;
+        let [Some(key), _] = self.current.tag_keys() else { panic!("there is a current key") };
+        let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap());
+        let secret = [word(&key.secret[..8]), word(&key.secret[8..])];
+        let tag = stoq_xdp_types::tag(secret, word(&cid[..8]));
+        cid[8..].copy_from_slice(&tag.to_le_bytes());
+        cid
+    }
+
     pub fn forged_cid(&self) -> [u8; CID_LEN] {
         let mut cid = self.cid();
         cid[11] ^= 1;

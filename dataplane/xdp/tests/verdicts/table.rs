@@ -227,15 +227,13 @@ fn not_quic() -> Vec<Case> {
 fn forged() -> Vec<Case> {
     let off = |rules: &mut Rules| rules.forged = None;
     let host = Host::new();
-    let mut other_format = host.cid();
-    other_format[0] ^= 0x30;
     let payloads = [
         ("a wrong tag", short(host.forged_cid(), 100)),
         ("a random ID", short([0x5c; 12], 1200)),
         ("a random ID, a byte shorter than a reset", short([0x5c; 12], RESET_LEN - 1)),
         ("a random ID, a byte longer than a reset", short([0x5c; 12], RESET_LEN + 1)),
         ("an ID of a retired key", short(host.cid_of_retired_key(), 100)),
-        ("an ID of another format", short(other_format, 100)),
+        ("an ID of another format", short(host.cid_of_other_format(), 100)),
         ("a made-up ID in a short header", short(made_up_cid(), 100)),
         ("a handshake packet with a wrong tag", long(HANDSHAKE, &host.forged_cid(), 1200)),
         ("a handshake packet with a made-up ID", long(HANDSHAKE, &made_up_cid(), 1200)),
