@@ -16,6 +16,14 @@ use crate::netlink::{Interface, Netlink, NetlinkError};
 /// move. When there are more, all are forgotten; those in use are asked for again.
 const DESTINATIONS_MAX: usize = 4096;
 
+/// What the kernel said in this run already.
+struct Known {
+    /// This host's own addresses.
+    addresses: HashSet<IpAddr>,
+    /// Interfaces by index.
+    interfaces: HashMap<u32, Option<Interface>>,
+}
+
 /// See the module.
 pub(super) struct Resolver {
     netlink: Netlink,
@@ -39,22 +47,20 @@ impl Resolver {
 
     /// The hops of all wanted destinations through this interface, as things are now.
     pub(super) fn hops(&mut self, interface: u32) -> Hops {
-        let mut known = HashMap::new();
+        // Without them every hop would be in doubt: then all packets go through the kernel.
+        let addresses = self.netlink.addresses().unwrap_or_default().into_iter().collect();
+        let mut known = Known { addresses, interfaces: HashMap::new() };
         let wanted: Vec<Destination> = self.wanted.iter().copied().collect();
         let hop = |destination| (destination, self.hop(interface, &destination, &mut known));
         wanted.into_iter().map(hop).collect()
     }
 
     /// No hop: through the kernel.
-    fn hop(
-        &mut self,
-        interface: u32,
-        to: &Destination,
-        known: &mut HashMap<u32, Option<Interface>>,
-    ) -> Option<Arc<Hop>> {
+    fn hop(&mut self, interface: u32, to: &Destination, known: &mut Known) -> Option<Arc<Hop>> {
         let path = self.netlink.path_from(to.from, to.to, self.mark).ok()?;
         let netlink = &mut self.netlink;
         let leaves_by = known
+            .interfaces
             .entry(path.interface)
             .or_insert_with(|| netlink.interface(path.interface).ok())
             .as_ref()?;
@@ -66,7 +72,10 @@ impl Resolver {
         let mtu = path.mtu.map_or(leaves_by.mtu, |mtu| mtu.min(leaves_by.mtu));
         let source_mac = leaves_by.mac?;
         let neighbour = netlink.neighbour(path.interface, path.gateway.unwrap_or(to.to)).ok()??;
-        let source = to.from.or(path.source).filter(|source| same_family(*source, to.to))?;
+        // The kernel sends from no address that is not ours any more, and so must we.
+        let ours =
+            |source: &IpAddr| known.addresses.contains(source) && same_family(*source, to.to);
+        let source = to.from.or(path.source).filter(ours)?;
         let link = Link { source: source_mac, destination: neighbour.mac, vlan };
         let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
         Some(Arc::new(Hop::new(link, source, mtu, neighbour.stale)))
@@ -154,6 +163,19 @@ mod tests {
             let hop = resolver.hops(index)[&to("10.7.0.2")].clone().unwrap();
             assert_eq!((hop.link.destination[5], hop.link.vlan), (4, Some(7)));
             assert_eq!(hop.source.to_string(), "10.7.0.1");
+        });
+    }
+
+    #[test]
+    fn nothing_is_sent_from_an_address_that_is_gone() {
+        in_namespace(|| {
+            let (mut resolver, index) = host();
+            ip("addr add fd00::9/64 dev wan nodad");
+            let from = Destination { from: Some("fd00::9".parse().unwrap()), ..to("fd00::2") };
+            resolver.want(from);
+            assert!(resolver.hops(index)[&from].is_some());
+            ip("addr del fd00::9/64 dev wan");
+            assert!(resolver.hops(index)[&from].is_none());
         });
     }
 
