@@ -41,6 +41,7 @@ on_xdp!(
     a_program_of_another_is_not_displaced,
     the_rules_are_reloaded,
     auto_tries_all_three,
+    packets_are_handed_to_the_worker_that_owns_them,
 );
 
 /// UDP datagrams that the kernel of a namespace has taken and sent, both families.
@@ -270,4 +271,27 @@ fn auto_tries_all_three(fixture: &Fixture) {
     assert!(!left.contains("544f"), "the made-up neighbour is left behind: {left}");
     fixture.wait_for_sites(SOON);
     fixture.copy(MIB, Family::V6);
+}
+
+/// Two workers and one queue: what arrives for the second worker's connections reaches the first.
+fn packets_are_handed_to_the_worker_that_owns_them(fixture: &Fixture) {
+    let mut config = fixture.config();
+    config.set("transport.workers", "2");
+    let (a, b) = fixture.deployment.start_both(&config).unwrap();
+    fixture.wait_for_sites(SOON);
+    // A flow stays on one connection, and which one is by chance.
+    for _ in 0..8 {
+        fixture.copy(MIB, Family::V6);
+    }
+    for node in [&a, &b] {
+        let metrics = node.metrics().unwrap();
+        let lines =
+            metrics.lines().filter(|line| line.starts_with("stoq_worker_handed_over_total"));
+        let handed: u64 =
+            lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum();
+        let name = node.side.node();
+        assert!(handed > 0, "{name} handed nothing over with one queue for two workers");
+        assert_eq!(node.drops("handover_full").unwrap(), 0, "{name}");
+    }
+    goes_past_the_kernel(fixture, [&a, &b]);
 }
