@@ -260,15 +260,6 @@ impl CidKeys {
         if valid { Ok(Self { current, previous }) } else { Err(CidKeysError::Form) }
     }
 
-    /// The valid keys' numbers and the secrets of their tags (SipHash-2-4), for a filter that checks
-    /// connection IDs before they reach this process.
-    pub fn tags(&self) -> impl Iterator<Item = (u8, [u8; 16])> + '_ {
-        [Some(&self.current), self.previous.as_ref()]
-            .into_iter()
-            .flatten()
-            .map(|key| (key.number, key.tag))
-    }
-
     /// A connection ID under the current key. `nonce` comes from a random generator; the caller
     /// draws again when its table holds the result already.
     #[must_use]

@@ -139,10 +139,9 @@ impl Port for XdpPort {
         let Self { lanes, locals, drops, .. } = self;
         let mut datagrams = 0;
         for lane in lanes {
-            let (_, oversized) = lane.receive(BURST, &mut |bytes| match frame::parse(bytes)
-                .and_then(|read| Some((locals.socket(read.to)?, read)))
-            {
-                Some((socket, read)) => {
+            let (_, oversized) = lane.receive(BURST, &mut |bytes| match frame::parse(bytes) {
+                Some(read) => {
+                    let socket = locals.socket(read.to);
                     datagrams += 1;
                     let meta = RxMeta { from: read.from, to: read.to, socket, ecn: read.ecn };
                     handler(&mut bytes[read.payload], &meta);

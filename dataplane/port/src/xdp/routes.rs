@@ -92,8 +92,9 @@ fn find(hops: &Hops, meta: &TxMeta, port: u16) -> Way {
 pub(super) struct Locals(pub(super) Vec<(Socket, SocketAddr)>);
 
 impl Locals {
-    /// The socket that would have received a packet to this address.
-    pub(super) fn socket(&self, to: SocketAddr) -> Option<Socket> {
+    /// The socket that would have received a packet to this address. What is for none of ours is for
+    /// another worker's own port, for the XDP program passes only STOQ's: its connection ID says whose.
+    pub(super) fn socket(&self, to: SocketAddr) -> Socket {
         let hears = |local: &SocketAddr| {
             let all = match local.ip() {
                 IpAddr::V6(ip) => ip.is_unspecified(),
@@ -101,7 +102,8 @@ impl Locals {
             };
             local.port() == to.port() && (all || local.ip() == to.ip())
         };
-        self.0.iter().find(|(_, local)| hears(local)).map(|(socket, _)| *socket)
+        let found = self.0.iter().find(|(_, local)| hears(local));
+        found.map_or(Socket::Dial, |(socket, _)| *socket)
     }
 
     /// The port that a socket sends from.
@@ -172,11 +174,11 @@ mod tests {
             (Socket::Listen(1), at("0.0.0.0:9293")),
             (Socket::Dial, at("[::]:40000")),
         ]);
-        assert_eq!(locals.socket(at("10.0.0.1:9292")), Some(Socket::Listen(0)));
-        assert_eq!(locals.socket(at("10.0.0.2:9292")), None);
-        assert_eq!(locals.socket(at("10.0.0.2:9293")), Some(Socket::Listen(1)));
-        assert_eq!(locals.socket(at("[fd00::1]:9293")), None);
-        assert_eq!(locals.socket(at("10.0.0.2:40000")), Some(Socket::Dial));
-        assert_eq!(locals.socket(at("[fd00::1]:40000")), Some(Socket::Dial));
+        assert_eq!(locals.socket(at("10.0.0.1:9292")), Socket::Listen(0));
+        assert_eq!(locals.socket(at("10.0.0.2:9293")), Socket::Listen(1));
+        assert_eq!(locals.socket(at("[fd00::1]:9293")), Socket::Dial);
+        assert_eq!(locals.socket(at("10.0.0.2:40000")), Socket::Dial);
+        assert_eq!(locals.socket(at("[fd00::1]:40000")), Socket::Dial);
+        assert_eq!(locals.socket(at("[fd00::1]:50000")), Socket::Dial);
     }
 }

@@ -50,7 +50,9 @@ impl State {
 impl State {
     /// What tells our connection IDs from others.
     pub fn connection_ids(&self) -> ConnectionIds {
-        ConnectionIds { generation: self.generation, keys: self.keys.tags().collect() }
+        let keys = self.keys.tag_keys().into_iter().flatten();
+        let keys = keys.map(|key| (key.number, key.secret)).collect();
+        ConnectionIds { generation: self.generation, keys }
     }
 }
 
