@@ -86,6 +86,10 @@ impl Endpoint {
     ) -> Result<Option<u8>, DropReason> {
         let header = quiche::Header::from_slice(datagram, CID_LEN)
             .map_err(|_| DropReason::OuterMalformed)?;
+        if let Some(worker) = self.other_worker(&header.dcid) {
+            // The answer to a handshake that another worker began, or goes on with.
+            return Ok(Some(worker));
+        }
         if datagram.len() < INITIAL_MIN {
             return Err(DropReason::OuterMalformed);
         }
@@ -116,6 +120,14 @@ impl Endpoint {
             }
         }
         Ok(None)
+    }
+
+    /// The other worker that has issued a connection ID in this run, if one has.
+    fn other_worker(&self, dcid: &[u8]) -> Option<u8> {
+        match self.local.cid_keys.check(dcid, self.local.generation) {
+            Ok(CidInfo::Current { worker }) if worker != self.local.worker => Some(worker),
+            _ => None,
+        }
     }
 
     fn admit_handshake(&self) -> Result<(), DropReason> {
