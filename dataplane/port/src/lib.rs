@@ -83,6 +83,8 @@ pub fn open_xdp(
     let locals: std::io::Result<Vec<_>> = sockets.iter().map(local).collect();
     let locals = locals.map_err(failed("sockets"))?;
     let beneath = open(beneath, sockets, options, Arc::clone(&drops))?;
-    let port = xdp::XdpPort::over(beneath, locals, hops, drops).map_err(failed("poll"))?;
+    let thread = (options.sender == Sender::Thread).then_some(options.sender_core);
+    let port = xdp::XdpPort::over(beneath, locals, hops, thread, drops);
+    let port = port.map_err(failed("poll"))?;
     Ok(Box::new(port))
 }

@@ -186,7 +186,7 @@ impl Loop {
 }
 
 /// Puts this thread on `core`; without one, on all cores, for it inherits its worker's only one.
-fn place_on(core: Option<usize>) -> io::Result<()> {
+pub(crate) fn place_on(core: Option<usize>) -> io::Result<()> {
     let mut cores = CpuSet::new();
     let all = 0..CpuSet::count();
     for core in core.map_or(all, |core| core..core + 1) {

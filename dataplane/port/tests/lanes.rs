@@ -37,7 +37,7 @@ fn sh(command: &str) {
 }
 
 /// Runs `test` with both ends of a veth pair of this MTU.
-fn between(mtu: u16, test: fn(&mut End, &mut End)) {
+fn between(mtu: u16, sender: Sender, test: fn(&mut End, &mut End)) {
     if !geteuid().is_root() {
         eprintln!("skipped: a network namespace and XDP need root");
         return;
@@ -48,7 +48,8 @@ fn between(mtu: u16, test: fn(&mut End, &mut End)) {
         for (name, mac) in [("left", "02:00:00:00:00:01"), ("right", "02:00:00:00:00:02")] {
             sh(&format!("ip link set {name} address {mac} mtu {mtu} up"));
         }
-        let (mut left, mut right) = (End::new("left", 1, mtu), End::new("right", 2, mtu));
+        let (mut left, mut right) =
+            (End::new("left", 1, mtu, sender), End::new("right", 2, mtu, sender));
         test(&mut left, &mut right);
     });
     thread.join().unwrap();
@@ -60,7 +61,7 @@ fn address(number: u8, v6: bool) -> IpAddr {
 }
 
 impl End {
-    fn new(name: &'static str, number: u8, mtu: u16) -> Self {
+    fn new(name: &'static str, number: u8, mtu: u16, sender: Sender) -> Self {
         let opened = open(&SocketSpec::new("[::]:0".parse().unwrap())).unwrap();
         let local = opened.local;
         let settings = Settings {
@@ -72,7 +73,7 @@ impl End {
         let program = Program::attach(name, &settings).unwrap();
         let drops = Arc::new(Drops::default());
         let hops = Arc::new(NextHops::new().unwrap());
-        let options = PortOptions { sender: Sender::Inline, ..PortOptions::default() };
+        let options = PortOptions { sender, ..PortOptions::default() };
         let sockets = vec![(Socket::Dial, opened.fd)];
         let (shared, counted) = (Arc::clone(&hops), Arc::clone(&drops));
         let port = stoq_port::open_xdp(PortKind::Mio, sockets, &options, shared, counted).unwrap();
@@ -168,50 +169,60 @@ fn crosses(left: &mut End, right: &mut End, vlan: Option<u16>, mtu: u16, lens: &
 
 #[test]
 fn every_datagram_crosses_whole_and_in_order() {
-    between(1500, |left, right| crosses(left, right, None, 1500, &[4, 60, 1200, 1452, 700, 1452]));
-}
-
-#[test]
-fn tagged_frames_cross() {
-    between(1500, |left, right| crosses(left, right, Some(7), 1500, &[4, 1452, 60, 1452]));
-}
-
-#[test]
-fn jumbo_frames_cross_in_several_frames() {
-    between(9000, |left, right| crosses(left, right, None, 9000, &[8952, 4, 4096, 8952, 3900]));
-}
-
-#[test]
-fn a_full_ring_holds_the_sender_back_and_loses_nothing() {
-    const COUNT: usize = 20_000;
-    between(1500, |left, right| {
-        left.learn(1, 2, None, 1500);
-        left.port.flush().unwrap();
-        let to = right.at(2, true);
-        let mut seen = 0;
-        for number in 0..COUNT {
-            left.send(&datagram(number, 1200), to);
-            if number % 64 == 63 {
-                left.port.flush().unwrap();
-                right
-                    .port
-                    .receive(&mut |bytes, _| {
-                        assert_eq!(bytes[..4], (seen as u32).to_be_bytes());
-                        seen += 1;
-                    })
-                    .unwrap();
-            }
-        }
-        left.port.flush().unwrap();
-        let rest = right.take(COUNT - seen);
-        assert_eq!(rest.len() + seen, COUNT);
-        assert_eq!(left.drops.get(DropReason::PortSend), 0);
+    between(1500, Sender::Inline, |left, right| {
+        crosses(left, right, None, 1500, &[4, 60, 1200, 1452, 700, 1452])
     });
 }
 
 #[test]
+fn tagged_frames_cross() {
+    between(1500, Sender::Inline, |left, right| {
+        crosses(left, right, Some(7), 1500, &[4, 1452, 60, 1452])
+    });
+}
+
+#[test]
+fn jumbo_frames_cross_in_several_frames() {
+    between(9000, Sender::Thread, |left, right| {
+        crosses(left, right, None, 9000, &[8952, 4, 4096, 8952, 3900])
+    });
+}
+
+#[test]
+fn a_full_ring_holds_the_sender_back_and_loses_nothing() {
+    for sender in [Sender::Inline, Sender::Thread] {
+        between(1500, sender, all_come_through);
+    }
+}
+
+fn all_come_through(left: &mut End, right: &mut End) {
+    const COUNT: usize = 20_000;
+    left.learn(1, 2, None, 1500);
+    left.port.flush().unwrap();
+    let to = right.at(2, true);
+    let mut seen = 0;
+    for number in 0..COUNT {
+        left.send(&datagram(number, 1200), to);
+        if number % 64 == 63 {
+            left.port.flush().unwrap();
+            right
+                .port
+                .receive(&mut |bytes, _| {
+                    assert_eq!(bytes[..4], (seen as u32).to_be_bytes());
+                    seen += 1;
+                })
+                .unwrap();
+        }
+    }
+    left.port.flush().unwrap();
+    let rest = right.take(COUNT - seen);
+    assert_eq!(rest.len() + seen, COUNT);
+    assert_eq!(left.drops.get(DropReason::PortSend), 0);
+}
+
+#[test]
 fn a_datagram_beyond_the_mtu_is_counted_and_the_port_goes_on() {
-    between(1500, |left, right| {
+    between(1500, Sender::Inline, |left, right| {
         left.learn(1, 2, None, 1400);
         left.port.flush().unwrap();
         let to = right.at(2, true);
@@ -225,7 +236,7 @@ fn a_datagram_beyond_the_mtu_is_counted_and_the_port_goes_on() {
 
 #[test]
 fn without_its_lane_a_port_goes_on_through_the_kernel_and_back() {
-    between(1500, |left, right| {
+    between(1500, Sender::Inline, |left, right| {
         sh("ip addr add 10.26.0.1/24 dev left; ip addr add fd00:1a::1/64 dev left nodad");
         left.learn(1, 2, None, 1500);
         left.port.flush().unwrap();

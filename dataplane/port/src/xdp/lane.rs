@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use libc::xdp_desc;
 
 use super::frame::HEADROOM;
+use super::kick::Kicker;
 use super::ring::Ring;
 use super::sys::{self, CONTINUED, Statistics};
 use super::umem::{Frame, Memory, MemoryShape};
@@ -57,6 +58,8 @@ pub struct LaneSpec {
 /// See the module.
 #[derive(Debug)]
 pub struct Lane {
+    /// Who calls the kernel to send; the worker itself without one.
+    kicker: Option<Kicker>,
     fill: Ring<u64>,
     completion: Ring<u64>,
     rx: Ring<xdp_desc>,
@@ -151,6 +154,7 @@ impl Lane {
             spec,
             counted: Statistics::default(),
             down: false,
+            kicker: None,
         };
         for frame in frames {
             lane.give_back(frame);
@@ -250,15 +254,20 @@ impl Lane {
 
     /// Room for the next datagram, or `None` while all slots are on their way.
     pub(crate) fn slot(&mut self) -> Option<&mut [u8]> {
-        if self.current.is_none() {
-            if self.slots.free.is_empty() {
-                self.collect();
-            }
+        if self.has_room() && self.current.is_none() {
             self.current = self.slots.free.pop();
         }
         let len = self.slots.frames as usize * self.umem.frame_len() - HEADROOM;
         let frame = self.current.as_ref()?;
         Some(self.umem.bytes(frame, HEADROOM, len))
+    }
+
+    /// Whether there is room for a datagram.
+    pub(crate) fn has_room(&mut self) -> bool {
+        if self.current.is_none() && self.slots.free.is_empty() {
+            self.collect();
+        }
+        self.current.is_some() || !self.slots.free.is_empty()
     }
 
     /// The datagram in the last slot, to be read again.
@@ -292,10 +301,29 @@ impl Lane {
         (self.umem.offset(frame) / self.umem.frame_len() as u64) as u32
     }
 
+    /// Leaves the calls that send to a thread, unless the driver sends without a copy: then a call only
+    /// rings a bell.
+    ///
+    /// # Errors
+    /// When there is no thread left.
+    pub(crate) fn use_thread(&mut self, core: Option<usize>) -> io::Result<()> {
+        if !self.zero_copy && self.kicker.is_none() {
+            self.kicker = Some(Kicker::spawn(self.socket.as_fd(), core)?);
+        }
+        Ok(())
+    }
+
     /// Hands all that was committed to the kernel, and calls it where it wants to be called.
     pub(crate) fn flush(&mut self) -> Kick {
         self.tx.publish();
         let mut before = self.tx.pending();
+        if let Some(kicker) = &self.kicker {
+            if before > 0 {
+                kicker.kick();
+            }
+            self.down = kicker.is_down();
+            return if self.down { Kick::Down } else { Kick::Done };
+        }
         while before > 0 && self.tx.needs_wakeup() {
             let result = sys::wake_transmit(self.socket.as_fd());
             let after = self.tx.pending();

@@ -15,6 +15,7 @@
 
 mod frame;
 mod hops;
+mod kick;
 mod lane;
 mod ring;
 mod routes;
@@ -47,6 +48,10 @@ const BURST: usize = 256;
 /// The token by which the port beneath knows the lanes; the worker's own are below.
 const LANES: WatchToken = 63;
 
+/// Longest sleep while the sending lane has no room: the kernel does not tell when it has some again,
+/// and sends about fifty packets in that time.
+const ROOM: Duration = Duration::from_micros(50);
+
 /// Sleeps between two looks at what the kernel could not deliver: a look is a system call.
 const COUNT_EVERY: u32 = 64;
 
@@ -54,11 +59,12 @@ const COUNT_EVERY: u32 = 64;
 pub(crate) struct XdpPort {
     beneath: Box<dyn Port>,
     lanes: Vec<Lane>,
-    /// Readable when a lane has packets, or room after it had none.
+    /// Readable when a lane has packets.
     readiness: Epoll,
-    /// The first lane, which sends, is watched for room.
-    watches_room: bool,
+    /// The first lane, which sends, had no room.
     blocked: bool,
+    /// The core of the thread that calls the kernel to send, where one is wanted.
+    thread: Option<Option<usize>>,
     /// Where the last slot was lent.
     lent: Lent,
     routes: Routes,
@@ -75,11 +81,13 @@ enum Lent {
 }
 
 impl XdpPort {
-    /// A port on top of another one, which has sockets with these local addresses.
+    /// A port on top of another one, which has sockets with these local addresses. With `thread`, a lane
+    /// that the kernel copies from is sent by a thread, on that core if one is named.
     pub(crate) fn over(
         mut beneath: Box<dyn Port>,
         locals: Vec<(Socket, SocketAddr)>,
         hops: Arc<NextHops>,
+        thread: Option<Option<usize>>,
         drops: Arc<Drops>,
     ) -> io::Result<Self> {
         let readiness = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
@@ -88,8 +96,8 @@ impl XdpPort {
             beneath,
             lanes: Vec::new(),
             readiness,
-            watches_room: false,
             blocked: false,
+            thread,
             lent: Lent::Beneath,
             routes: Routes::new(hops),
             locals: Locals(locals),
@@ -110,18 +118,6 @@ impl XdpPort {
             }
             _ => self.drops.count(DropReason::PortSend),
         }
-    }
-
-    /// Watches the sending lane for room only while it has none: it nearly always has.
-    fn watch_room(&mut self) -> io::Result<()> {
-        if self.watches_room == self.blocked {
-            return Ok(());
-        }
-        if let Some(lane) = self.lanes.first() {
-            self.readiness.modify(lane.as_fd(), &mut interest(self.blocked))?;
-        }
-        self.watches_room = self.blocked;
-        Ok(())
     }
 
     /// Counts what the kernel could not deliver.
@@ -191,7 +187,7 @@ impl Port for XdpPort {
 
     fn flush(&mut self) -> io::Result<()> {
         if let Some(lane) = self.lanes.first_mut() {
-            self.blocked = lane.flush() == Kick::Blocked;
+            self.blocked = lane.flush() == Kick::Blocked || !lane.has_room();
             self.routes.refresh();
         }
         self.beneath.flush()
@@ -202,15 +198,19 @@ impl Port for XdpPort {
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Ready> {
-        self.watch_room()?;
         self.count_missed();
-        let busy = self.lanes.iter().any(Lane::has_packets);
-        let timeout = if busy { Some(Duration::ZERO) } else { timeout };
+        let timeout = if self.lanes.iter().any(Lane::has_packets) {
+            Some(Duration::ZERO)
+        } else if self.blocked {
+            Some(timeout.map_or(ROOM, |timeout| timeout.min(ROOM)))
+        } else {
+            timeout
+        };
         let Ready(ready) = self.beneath.wait(timeout)?;
         if self.blocked
             && let Some(lane) = self.lanes.first_mut()
         {
-            self.blocked = lane.flush() == Kick::Blocked;
+            self.blocked = lane.flush() == Kick::Blocked || !lane.has_room();
         }
         Ok(Ready(ready & !(1 << LANES)))
     }
@@ -225,21 +225,18 @@ impl Port for XdpPort {
 
     fn plug(&mut self, lanes: Vec<Lane>) -> io::Result<Vec<Lane>> {
         let before = std::mem::take(&mut self.lanes);
-        (self.watches_room, self.blocked, self.lent) = (false, false, Lent::Beneath);
+        (self.blocked, self.lent) = (false, Lent::Beneath);
         for lane in &before {
             self.readiness.delete(lane.as_fd())?;
         }
         for lane in &lanes {
-            self.readiness.add(lane.as_fd(), interest(false))?;
+            self.readiness.add(lane.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
         }
         self.lanes = lanes;
+        if let (Some(core), Some(sends)) = (self.thread, self.lanes.first_mut()) {
+            sends.use_thread(core)?;
+        }
         self.routes.refresh();
         Ok(before)
     }
-}
-
-/// What a lane is watched for.
-fn interest(room: bool) -> EpollEvent {
-    let flags = if room { EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT } else { EpollFlags::EPOLLIN };
-    EpollEvent::new(flags, 0)
 }

@@ -73,7 +73,7 @@ pub(super) fn choose(
         Some((attachment, sockets)) => (Some(attachment), sockets),
         None => (None, (selection.selected, selection.mode.clone())),
     };
-    options.sender = sender(transport.sender, sockets.0);
+    options.sender = sender(transport.sender, selection.selected);
     let hops = NextHops::new().context("making the table of next hops")?;
     let bypass = attachment.map(|attachment| (attachment, Arc::new(hops)));
     Ok(Choice { selection, sockets, options, bypass })
