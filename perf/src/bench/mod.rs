@@ -3,6 +3,7 @@
 //! them.
 
 mod host;
+pub mod port;
 pub mod relay;
 mod report;
 mod subject;
