@@ -6,6 +6,7 @@
 use anyhow::{Result, bail};
 
 use crate::coverage;
+use crate::ebpf;
 use crate::links;
 use crate::setup;
 use crate::step::{self, Step};
@@ -21,6 +22,7 @@ const GATES: &[Gate] = &[
     ("links", document_links),
     ("clippy", clippy),
     ("documentation", documentation),
+    ("ebpf", ebpf::check),
     ("coverage", coverage::check),
 ];
 
@@ -47,7 +49,7 @@ pub fn run() -> Result<()> {
 fn format() -> Result<()> {
     Step { log: "format", title: "format", advice: "run `cargo fmt --all`" }
         .run(workspace::cargo().args(["fmt", "--all", "--check", "--", "--color=never"]))?;
-    Ok(())
+    ebpf::format()
 }
 
 fn sources() -> Result<()> {
@@ -63,7 +65,7 @@ fn clippy() -> Result<()> {
     command.args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]);
     Step { log: "clippy", title: "clippy, warnings as errors", advice: "mend what clippy says" }
         .run(&mut command)?;
-    Ok(())
+    ebpf::clippy()
 }
 
 fn documentation() -> Result<()> {

@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests"))]
 
 mod coverage;
+mod ebpf;
 mod gates;
 mod links;
 mod programs;
@@ -38,8 +39,14 @@ enum Job {
         #[arg(trailing_var_arg = true)]
         filter: Vec<String>,
     },
-    /// Format, rules on sources, links, clippy, documentation, coverage
+    /// Format, rules on sources, links, clippy, documentation, the XDP program, coverage
     Gates,
+    /// Compile the XDP program anew, with a compiler that is fetched if need be
+    Ebpf {
+        /// Only compare with the object that is checked in
+        #[arg(long)]
+        check: bool,
+    },
     /// Set up, build, and watch a tunnel carry a file between two hosts
     Demo {
         /// Passed on to the demo
@@ -61,6 +68,7 @@ fn main() -> ExitCode {
         Job::Setup => setup::run(setup::Scope::All),
         Job::Test { filter } => test::run(&filter),
         Job::Gates => gates::run(),
+        Job::Ebpf { check } => ebpf::run(check),
         Job::Demo { options } => programs::demo(&options),
         Job::Bench { name, options } => programs::bench(&name, &options),
     };

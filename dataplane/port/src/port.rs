@@ -100,13 +100,14 @@ pub trait Port {
     fn mode(&self) -> Mode;
 
     /// `xdp` only: lets the port use these lanes from now on in place of those that it had; without
-    /// any it is the port beneath. Not to be called between [`Port::slot`] and [`Port::commit`].
+    /// any it is the port beneath. Gives those back. Not to be called between [`Port::slot`] and
+    /// [`Port::commit`].
     ///
     /// # Errors
     /// When the kernel refuses to watch a lane, or the port has no use for one.
-    fn plug(&mut self, lanes: Vec<Lane>) -> io::Result<()> {
+    fn plug(&mut self, lanes: Vec<Lane>) -> io::Result<Vec<Lane>> {
         if lanes.is_empty() {
-            return Ok(());
+            return Ok(lanes);
         }
         Err(io::Error::new(io::ErrorKind::Unsupported, "only the xdp port has lanes"))
     }

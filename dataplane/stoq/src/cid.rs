@@ -28,6 +28,10 @@ pub const CID_LEN: usize = 12;
 /// Length of a stateless reset token in bytes (RFC 9000 §10.3).
 pub const RESET_TOKEN_LEN: usize = 16;
 
+/// Length of a stateless reset in bytes: that of a small packet; and the least that one answers, so
+/// that two ends never answer each other for ever (RFC 9000 §10.3.3).
+pub const RESET_LEN: usize = 40;
+
 /// Length of the keys in their stored form in bytes.
 pub const CID_KEYS_LEN: usize = 2 + 2 * KEY_LEN;
 
@@ -89,6 +93,22 @@ impl AsRef<[u8]> for Cid {
 impl fmt::Debug for Cid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// What the tags of connection IDs are made with: all that an XDP program needs to check them. It
+/// tells nothing about reset tokens.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct TagKey {
+    /// The number by which connection IDs name it, below 16.
+    pub number: u8,
+    /// The key of SipHash-2-4.
+    pub secret: [u8; 16],
+}
+
+impl fmt::Debug for TagKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TagKey {{ number: {} }}", self.number)
     }
 }
 
@@ -293,6 +313,13 @@ impl CidKeys {
             return Ok(CidInfo::Current { worker });
         }
         Ok(CidInfo::OldGeneration { worker, generation: cid.generation() })
+    }
+
+    /// The keys of tags that are valid: the current one, and the one before it.
+    #[must_use]
+    pub fn tag_keys(&self) -> [Option<TagKey>; 2] {
+        let tag_key = |key: Key| TagKey { number: key.number, secret: key.tag };
+        [Some(self.current), self.previous].map(|key| key.map(tag_key))
     }
 
     /// The stateless reset token of a connection ID (RFC 9000 §10.3.2), or `None` once its key is

@@ -24,6 +24,8 @@ use prometheus_client::registry::Registry;
 use stoq_telemetry::DropReason;
 use stoq_xdp::Verdict;
 
+use crate::worker::{Stage, StageFigures};
+
 /// How long a worker may take for a turn of its loop. It makes at least two a second.
 const STALL: Duration = Duration::from_secs(3);
 
@@ -58,7 +60,7 @@ pub fn xdp_reason(verdict: Verdict) -> String {
 }
 
 /// Figures of one worker.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WorkerFigures {
     /// Turns of its loop: the heartbeat.
     pub turns: u64,
@@ -76,6 +78,8 @@ pub struct WorkerFigures {
     pub retries: u64,
     /// Streams now.
     pub streams: u64,
+    /// Where its time goes, by stage.
+    pub stages: Vec<StageFigures>,
 }
 
 /// Figures of one link, all its connections together.
@@ -237,6 +241,13 @@ const OF_LINKS: &[Family<LinkFigures>] = &[
     ("link_queue_packets", "Packets that wait for the link", false, |l| l.queue_packets),
 ];
 
+/// What is told of each stage of a worker.
+const OF_STAGES: &[Family<StageFigures>] = &[
+    ("stage_packets", "Packets that went through the stage", true, |s| s.packets),
+    ("stage_p50_nanoseconds", "Median time of a packet in the stage", false, |s| s.p50_ns),
+    ("stage_p99_nanoseconds", "99 of 100 packets take no longer", false, |s| s.p99_ns),
+];
+
 /// What is told of each worker.
 const OF_WORKERS: &[Family<WorkerFigures>] = &[
     ("worker_turns", "Turns of the worker's loop", true, |w| w.turns),
@@ -264,6 +275,19 @@ impl Page {
     }
 }
 
+impl Page {
+    fn of_stages(&self, value: fn(&StageFigures) -> u64) -> Vec<(Labels, u64)> {
+        let mut values = Vec::new();
+        for (index, worker) in self.0.workers.iter().enumerate() {
+            for (stage, figures) in Stage::ALL.iter().zip(&worker.stages) {
+                let worker = ("worker", index.to_string());
+                values.push((vec![worker, ("stage", stage.label().to_owned())], value(figures)));
+            }
+        }
+        values
+    }
+}
+
 impl Collector for Page {
     fn encode(&self, mut to: DescriptorEncoder) -> fmt::Result {
         family(&mut to, "drops", &drops_help(), true, self.of_drops())?;
@@ -279,6 +303,9 @@ impl Collector for Page {
                 (vec![("worker", index.to_string())], value(worker))
             };
             family(&mut to, name, help, *rises, self.0.workers.iter().enumerate().map(labelled))?;
+        }
+        for (name, help, rises, value) in OF_STAGES {
+            family(&mut to, name, help, *rises, self.of_stages(*value))?;
         }
         Ok(())
     }
@@ -339,6 +366,10 @@ run and the tunnel is configured; otherwise both answer 503 with the reason.
     };
     text.extend(OF_LINKS.iter().map(|(name, help, rises, _)| row(name, help, *rises, "peer")));
     text.extend(OF_WORKERS.iter().map(|(name, help, rises, _)| row(name, help, *rises, "worker")));
+    let both = "worker`, `stage";
+    text.extend(OF_STAGES.iter().map(|(name, help, rises, _)| row(name, help, *rises, both)));
+    text.push_str("\nThe stages of a worker's turn are `open` (from the port, and opened), `deliver` (to the \
+                   tunnel device),\n`forward` (from it, cut and queued), `seal` and `flush` (to the kernel).\n");
     text.push_str("\n## Reasons of drops\n\n| reason | |\n|---|---|\n");
     let reason = |r: &DropReason| format!("| `{}` | {} |\n", r.label(), r.help());
     text.extend(DropReason::ALL.iter().map(reason));
@@ -368,7 +399,9 @@ mod tests {
                 rtt_us: 310,
                 ..LinkFigures::default()
             };
-            let worker = WorkerFigures { turns: 3, connections: 2, ..WorkerFigures::default() };
+            let stages = vec![StageFigures { packets: 8, p50_ns: 510, p99_ns: 900 }];
+            let worker =
+                WorkerFigures { turns: 3, connections: 2, stages, ..WorkerFigures::default() };
             Figures {
                 workers: vec![worker],
                 links: vec![link],
@@ -420,6 +453,7 @@ mod tests {
             "stoq_link_tx_bytes_total{peer=\"edge-b\"} 7",
             "stoq_link_rtt_microseconds{peer=\"edge-b\"} 310",
             "stoq_worker_connections{worker=\"0\"} 2",
+            "stoq_stage_p50_nanoseconds{worker=\"0\",stage=\"open\"} 510",
             "# TYPE stoq_drops counter",
         ] {
             assert!(metrics.lines().any(|l| l == line), "{line}: {metrics}");

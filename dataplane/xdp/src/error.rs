@@ -18,7 +18,7 @@ pub enum XdpError {
     /// The kernel did not take the program or its maps.
     #[error(
         "expected the kernel to load the XDP program, got \"{reason}\"; it needs Linux 5.18 or later \
-         with BPF, and CAP_BPF and CAP_NET_ADMIN; or set port = \"uring\""
+         with BPF, and CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; or set port = \"uring\""
     )]
     Load {
         /// What the kernel, or the loader, said.

@@ -13,7 +13,15 @@
 //! The program is compiled apart (`cargo xtask ebpf`) and checked in as `ebpf/stoq.bpf.o`, so that this
 //! crate builds without that compiler. What the program does is told to the operator in `docs/xdp.md`.
 //!
-//! [`Program`] lives in the broker, which alone has the privilege that it needs.
+//! [`Program`] lives in the broker, which alone has the privilege that it needs: CAP_NET_ADMIN, CAP_BPF
+//! and CAP_PERFMON, and each of them (tried, see `tests/attach/privilege.rs`). The first two are for an
+//! XDP program, its link and its maps. The third is because the verifier lets a program without it add
+//! constants alone to the address of a packet, and the length of an IP header is none. They are needed
+//! to attach; afterwards the open descriptors are enough for all the rest, on a host where BPF is
+//! closed to others as well (`kernel.unprivileged_bpf_disabled`). With CAP_SYS_ADMIN on top an error
+//! could tell the name of another's program, and not its number alone; that is not worth it. Beside the
+//! system calls it reads `/sys/kernel/btf/vmlinux` to load, if it may, and
+//! `/sys/devices/system/cpu/possible` to count.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests"))]
 
 mod counters;

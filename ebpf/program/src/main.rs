@@ -19,6 +19,7 @@
 //! The loader (`dataplane/xdp`) owns the maps' contents. What holds here is tested there, in the kernel.
 #![no_std]
 #![no_main]
+#![allow(missing_docs, reason = "the macro of the entry point drops its comment")]
 
 mod frame;
 mod network;

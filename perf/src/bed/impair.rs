@@ -1,7 +1,7 @@
 //! What the wire between the edges does to packets: rate, loss, blackhole, MTU, and edges that change
 //! their address. Methods of [`Bed`], called by tests and benchmarks while traffic runs.
 
-use super::{Bed, Family, Side, WAN, bridge_port};
+use super::{Bed, Family, Side, WAN, bridge_port, give_addresses};
 use crate::Result;
 use crate::process;
 use std::fmt;
@@ -121,6 +121,49 @@ impl Bed {
     pub fn middle_mtu(&self, mtu: u16) -> Result<()> {
         for side in [Side::A, Side::B] {
             self.middle.ip(&format!("link set {} mtu {mtu}", bridge_port(side)))?;
+        }
+        Ok(())
+    }
+
+    /// Takes an edge's device away, as when a driver is unloaded.
+    ///
+    /// # Errors
+    /// [`crate::Error::Command`] when the kernel refuses.
+    pub fn unplug(&self, side: Side) -> Result<()> {
+        self.edge(side).namespace.ip(&format!("link del {WAN}")).map(drop)
+    }
+
+    /// Gives an edge that was unplugged a new device of the same name, with the same addresses.
+    ///
+    /// # Errors
+    /// [`crate::Error::Command`] when the kernel refuses.
+    pub fn replug(&self, side: Side) -> Result<()> {
+        self.edge(side).plug_into(&self.middle)
+    }
+
+    /// Moves the edges' addresses to a VLAN on the wire, so that every packet is tagged.
+    ///
+    /// # Errors
+    /// [`crate::Error::Command`] when the kernel refuses.
+    pub fn tag(&self, vlan: u16) -> Result<()> {
+        for side in [Side::A, Side::B] {
+            let namespace = &self.edge(side).namespace;
+            namespace.ip(&format!("link add link {WAN} name {WAN}.{vlan} type vlan id {vlan}"))?;
+            namespace.ip(&format!("addr flush dev {WAN} scope global"))?;
+            let addresses = [side.wan(Family::V4), side.wan(Family::V6)];
+            give_addresses(namespace, &format!("{WAN}.{vlan}"), addresses)?;
+        }
+        Ok(())
+    }
+
+    /// Sets the MTU of the whole wire, edges included.
+    ///
+    /// # Errors
+    /// [`crate::Error::Command`] when the kernel refuses.
+    pub fn mtu(&self, mtu: u16) -> Result<()> {
+        self.middle_mtu(mtu)?;
+        for side in [Side::A, Side::B] {
+            self.edge(side).namespace.ip(&format!("link set {WAN} mtu {mtu}"))?;
         }
         Ok(())
     }

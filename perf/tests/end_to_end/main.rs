@@ -5,6 +5,7 @@
 //! why when they are skipped. Binaries that are named but missing are a failure.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests"))]
 
+mod bypass;
 mod carries;
 mod faults;
 mod hostile;

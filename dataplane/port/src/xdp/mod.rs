@@ -224,14 +224,18 @@ impl Port for XdpPort {
         Mode { bypass, ..self.beneath.mode() }
     }
 
-    fn plug(&mut self, lanes: Vec<Lane>) -> io::Result<()> {
-        self.lanes.clear();
+    fn plug(&mut self, lanes: Vec<Lane>) -> io::Result<Vec<Lane>> {
+        let before = std::mem::take(&mut self.lanes);
         (self.watches_room, self.blocked, self.lent) = (false, false, Lent::Beneath);
+        for lane in &before {
+            self.readiness.delete(lane.as_fd())?;
+        }
         for lane in &lanes {
             self.readiness.add(lane.as_fd(), interest(false))?;
         }
         self.lanes = lanes;
-        Ok(())
+        self.routes.refresh();
+        Ok(before)
     }
 }
 

@@ -6,7 +6,7 @@ use stoq_telemetry::DropReason;
 
 use super::{Endpoint, REPLIES_MAX};
 use crate::Path;
-use crate::cid::{self, CID_LEN, Cid, CidInfo};
+use crate::cid::{self, CID_LEN, Cid, CidInfo, RESET_LEN};
 use crate::conn::{Conn, Origin, Stage};
 use crate::link::Key;
 use crate::random;
@@ -14,10 +14,6 @@ use crate::settings::{INITIAL_RTT, V4_GAIN};
 
 /// Least UDP payload with a client's Initial packet (RFC 9000 §14.1).
 const INITIAL_MIN: usize = 1200;
-
-/// Length of a stateless reset: that of a small packet; and the least that one answers, so that two
-/// ends never answer each other for ever (RFC 9000 §10.3.3).
-const RESET_LEN: usize = 40;
 
 /// Draws of a connection ID before giving up: each collides with a chance below 2^-18 while the
 /// table is full.

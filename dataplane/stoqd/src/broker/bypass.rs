@@ -3,6 +3,7 @@
 //! The program is told what only the broker knows for sure: the ports of the sockets that it opened
 //! itself, and this host's addresses, as the kernel lists them.
 
+use std::net::Ipv6Addr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use stoq_port::xdp::{Memory, MemoryShape};
@@ -13,6 +14,10 @@ use super::server::{Answer, Server, text};
 
 /// Most ports of sockets: a dozen listen addresses and one of each worker.
 const PORTS_MAX: usize = 256;
+
+/// The neighbour that has our own address on the link. A frame to oneself leaves the interface, and the
+/// first bridge or switch drops it, for it came from where it should go (IEEE 802.1D §7.7).
+pub const MIRROR: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0x53, 0x544f, 0x51);
 
 /// What the broker keeps of it.
 #[derive(Default)]
@@ -77,6 +82,22 @@ impl Server {
     pub(super) fn detach_xdp(&mut self) -> Result<(), String> {
         self.bypass.program = None;
         Ok(())
+    }
+
+    pub(super) fn add_mirror(&mut self) -> Result<(), String> {
+        let name = self.policy.interface()?.to_owned();
+        let netlink = self.netlink()?;
+        let index = netlink.index_of(&name).map_err(text)?;
+        let mac = netlink.interface(index).map_err(text)?.mac;
+        let mac = mac.ok_or_else(|| format!("expected an Ethernet interface, got {name}"))?;
+        netlink.add_neighbour(index, MIRROR.into(), mac).map_err(text)
+    }
+
+    pub(super) fn remove_mirror(&mut self) -> Result<(), String> {
+        let name = self.policy.interface()?.to_owned();
+        let netlink = self.netlink()?;
+        let index = netlink.index_of(&name).map_err(text)?;
+        netlink.remove_neighbour(index, MIRROR.into()).map_err(text)
     }
 
     pub(super) fn xdp_counters(&mut self) -> Answer {

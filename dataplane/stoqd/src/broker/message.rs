@@ -64,6 +64,10 @@ pub enum Request {
     RefreshXdp,
     /// Detach the program.
     DetachXdp,
+    /// Make the interface's own address on the link that of a made-up neighbour, to which ports are tried.
+    AddMirror,
+    /// Take that neighbour away.
+    RemoveMirror,
     /// Read the program's counters.
     XdpCounters,
 }

@@ -39,6 +39,7 @@ use nix::unistd::Pid;
 use stoq_port::xdp::{Memory, MemoryShape};
 use stoq_tunnel::device::Offloads;
 
+pub use bypass::MIRROR;
 pub use message::{ConfiguredFile, ConnectionIds, Request, UdpSocket};
 pub use policy::Policy;
 #[cfg(test)]
@@ -241,6 +242,22 @@ impl Broker {
     /// When the broker is gone.
     pub fn detach_xdp(&self) -> Result<(), BrokerError> {
         self.call(&Request::DetachXdp).map(drop)
+    }
+
+    /// Makes [`MIRROR`] a neighbour on the configured interface, to be reached at our own address there.
+    ///
+    /// # Errors
+    /// When there is no such interface, or it is no Ethernet, or has no IPv6.
+    pub fn add_mirror(&self) -> Result<(), BrokerError> {
+        self.call(&Request::AddMirror).map(drop)
+    }
+
+    /// Takes [`MIRROR`] away.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn remove_mirror(&self) -> Result<(), BrokerError> {
+        self.call(&Request::RemoveMirror).map(drop)
     }
 
     /// What became of the packets that the program saw, by verdict.

@@ -134,6 +134,8 @@ impl Server {
             Request::SteerXdp { queue } => done(self.steer_xdp(queue, fds)),
             Request::RefreshXdp => done(self.refresh_xdp()),
             Request::DetachXdp => done(self.detach_xdp()),
+            Request::AddMirror => done(self.add_mirror()),
+            Request::RemoveMirror => done(self.remove_mirror()),
             Request::XdpCounters => self.xdp_counters(),
         };
         answer.unwrap_or_else(|reason| (refused(reason), Vec::new()))

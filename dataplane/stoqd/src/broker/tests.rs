@@ -279,7 +279,8 @@ fn stoqd_holds_no_capability_and_the_broker_few() {
     wait_for_end(pid);
     let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap().uid;
     let none = "0000000000000000";
-    let few = "0000000000001400";
+    // NET_BIND_SERVICE, NET_ADMIN, NET_RAW, IPC_LOCK; PERFMON, BPF (linux/capability.h).
+    let few = "000000c000007400";
     let uids = format!("Uid: {nobody} {nobody} {nobody} {nobody}");
     let of_stoqd =
         ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"].map(|n| format!("{n} {none}"));

@@ -7,7 +7,7 @@ use stoq_port::probe::{Selection, select};
 use stoq_port::xdp::NextHops;
 use stoq_port::{PortKind, PortOptions, Sender};
 
-use super::bypass::{Attachment, attach};
+use super::bypass::{Attachment, attach, compare};
 use crate::broker::{Broker, ConnectionIds};
 use crate::config::{Config, PortChoice, SenderChoice};
 
@@ -20,10 +20,8 @@ const RING_SENDER_CORES: usize = 3;
 pub(super) struct Choice {
     /// For the status.
     pub selection: Selection,
-    /// The port on sockets: the one, or the one beneath xdp.
-    pub sockets: PortKind,
-    /// How that one works.
-    pub sockets_mode: String,
+    /// The port on sockets and how it works: the one, or the one beneath xdp.
+    pub sockets: (PortKind, String),
     /// What it may use.
     pub options: PortOptions,
     /// The way past the kernel, if packets take it.
@@ -53,20 +51,84 @@ pub(super) fn choose(
         PortChoice::Mio => Some(PortKind::Mio),
     };
     let mut selection = select(wanted, &options)?;
-    let (sockets, sockets_mode) = (selection.selected, selection.mode.clone());
-    options.sender = sender(transport.sender, sockets);
-    let mut bypass = None;
-    if transport.port == PortChoice::Xdp {
-        let attachment = attach(broker, ids, workers)?;
-        let mode = attachment.mode.to_string();
-        selection = Selection { selected: PortKind::Xdp, mode, passed_over: Vec::new() };
-        let hops = NextHops::new().context("making the table of next hops")?;
-        bypass = Some((attachment, Arc::new(hops)));
-    }
+    let attachment = match transport.port {
+        PortChoice::Xdp => {
+            let attachment = attach(broker, ids, workers)?;
+            Some(take(&mut selection, attachment))
+        }
+        PortChoice::Auto if transport.interface.is_some() => {
+            try_all(broker, ids, workers, &options, &mut selection)
+        }
+        PortChoice::Auto => {
+            let reason = "no interface is configured; set `interface` in [transport]".to_owned();
+            selection.passed_over.insert(0, (PortKind::Xdp, reason));
+            None
+        }
+        PortChoice::Uring | PortChoice::Mio => None,
+    };
     for (port, reason) in &selection.passed_over {
         tracing::info!(%port, "passed over: {reason}");
     }
-    Ok(Choice { selection, sockets, sockets_mode, options, bypass })
+    let (attachment, sockets) = match attachment {
+        Some((attachment, sockets)) => (Some(attachment), sockets),
+        None => (None, (selection.selected, selection.mode.clone())),
+    };
+    options.sender = sender(transport.sender, sockets.0);
+    let hops = NextHops::new().context("making the table of next hops")?;
+    let bypass = attachment.map(|attachment| (attachment, Arc::new(hops)));
+    Ok(Choice { selection, sockets, options, bypass })
+}
+
+type Taken = (Attachment, (PortKind, String));
+
+/// Makes xdp the selected port; the one before is what it stands on.
+fn take(selection: &mut Selection, attachment: Attachment) -> Taken {
+    let sockets = (selection.selected, selection.mode.clone());
+    selection.passed_over.clear();
+    (selection.selected, selection.mode) = (PortKind::Xdp, attachment.mode.clone());
+    (attachment, sockets)
+}
+
+/// Tries all ports on the real interface, and selects the one that sends at the least cost.
+fn try_all(
+    broker: &Broker,
+    ids: &ConnectionIds,
+    workers: usize,
+    options: &PortOptions,
+    selection: &mut Selection,
+) -> Option<Taken> {
+    let attachment = attach(broker, ids, workers).map_err(|error| error.to_string());
+    let compared = attachment.and_then(|attachment| compare(broker, options, attachment));
+    let (attachment, costs) = match compared {
+        Ok(compared) => compared,
+        Err(reason) => {
+            selection.passed_over.insert(0, (PortKind::Xdp, reason));
+            return None;
+        }
+    };
+    let cost = |kind| costs.iter().find_map(|(k, cost)| (*k == kind).then_some(*cost));
+    // A socket port that was passed over on loopback, or cannot send here, does not count.
+    let sockets = cost(selection.selected).unwrap_or(f64::INFINITY);
+    let xdp = cost(PortKind::Xdp).unwrap_or(f64::INFINITY);
+    let slower = |ns: f64, than: PortKind, other: f64| {
+        format!("slower here: {ns:.0} ns of CPU to send a packet, {than} {other:.0}")
+    };
+    if xdp < sockets {
+        let beneath = selection.selected;
+        let reason = slower(sockets, PortKind::Xdp, xdp);
+        let passed_over = std::mem::take(&mut selection.passed_over);
+        let taken = take(selection, attachment);
+        selection.passed_over = passed_over;
+        selection.passed_over.insert(0, (beneath, reason));
+        return Some(taken);
+    }
+    let reason = slower(xdp, selection.selected, sockets);
+    selection.passed_over.insert(0, (PortKind::Xdp, reason));
+    drop(attachment);
+    if let Err(error) = broker.detach_xdp() {
+        tracing::warn!("{error}");
+    }
+    None
 }
 
 /// Who sends.

@@ -145,6 +145,7 @@ impl Observed for Shared {
                 handshakes: report.map_or(0, |report| report.handshakes as u64),
                 retries: report.map_or(0, |report| report.retries),
                 streams: report.map_or(0, |report| report.streams as u64),
+                stages: report.map(|report| report.stages.clone()).unwrap_or_default(),
             }
         };
         let names = self.peer_names();

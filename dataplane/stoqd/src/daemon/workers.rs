@@ -53,13 +53,13 @@ impl Workers {
         let count = network.shares.len();
         steer(&network);
         let (port, options, selection) =
-            (choice.sockets, choice.options.clone(), choice.selection.clone());
+            (choice.sockets.0, choice.options.clone(), choice.selection.clone());
         let hops = choice.bypass.as_ref().map(|(_, hops)| Arc::clone(hops));
         let (cores, secret) = (cores(config, count), random());
         let mut plan =
             Plan { config, state, credentials, port, hops, options, secret, cores, network };
         let failed = Arc::default();
-        let beneath = (choice.sockets, choice.sockets_mode.clone());
+        let beneath = choice.sockets.clone();
         let mut workers =
             Self { threads: Vec::new(), failed, watched: Vec::new(), selection, beneath };
         let shares = std::mem::take(&mut plan.network.shares);

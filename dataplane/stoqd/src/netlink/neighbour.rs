@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
 
-use super::{Ask, Netlink, NetlinkError, family};
+use super::{Ask, Netlink, NetlinkError, family, gone_is_fine};
 
 /// A neighbour that packets can be sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +26,7 @@ impl Netlink {
         interface: u32,
         address: IpAddr,
     ) -> Result<Option<Neighbour>, NetlinkError> {
-        let mut message = NeighbourMessage::default();
-        message.header.family = family(address);
-        message.header.ifindex = interface;
-        message.attributes.push(NeighbourAttribute::Destination(address.into()));
+        let message = message(interface, address);
         let task = || format!("know the neighbour {address}");
         match self.request(Ask::Get, RouteNetlinkMessage::GetNeighbour(message), task) {
             Ok(answer) => Ok(answer.iter().find_map(usable)),
@@ -37,6 +34,47 @@ impl Netlink {
             Err(error) => Err(error),
         }
     }
+}
+
+impl Netlink {
+    /// Adds a neighbour that is never looked for; one with this address that is there is replaced.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub fn add_neighbour(
+        &mut self,
+        interface: u32,
+        address: IpAddr,
+        mac: [u8; 6],
+    ) -> Result<(), NetlinkError> {
+        let mut message = message(interface, address);
+        message.header.state = NeighbourState::Permanent;
+        message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
+        let task = || format!("add the neighbour {address}");
+        self.request(Ask::Replace, RouteNetlinkMessage::NewNeighbour(message), task).map(drop)
+    }
+
+    /// Removes a neighbour; one that is gone already is fine.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub fn remove_neighbour(
+        &mut self,
+        interface: u32,
+        address: IpAddr,
+    ) -> Result<(), NetlinkError> {
+        let message = RouteNetlinkMessage::DelNeighbour(message(interface, address));
+        let task = || format!("remove the neighbour {address}");
+        gone_is_fine(self.request(Ask::Change, message, task))
+    }
+}
+
+fn message(interface: u32, address: IpAddr) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = family(address);
+    message.header.ifindex = interface;
+    message.attributes.push(NeighbourAttribute::Destination(address.into()));
+    message
 }
 
 fn usable(message: &RouteNetlinkMessage) -> Option<Neighbour> {

@@ -13,7 +13,7 @@ use stoq_port::xdp::Lane;
 use stoq_port::{RxMeta, Socket, TxMeta};
 use stoq_tunnel::forward::Table;
 
-use super::{Meters, Offer, Tap, Wanted, Worker};
+use super::{Meters, Offer, StageFigures, Tap, Wanted, Worker};
 
 /// Commands that wait for a worker at most: it takes them within microseconds, so a full channel
 /// means that it hangs, and the sender is told.
@@ -64,6 +64,8 @@ pub struct Report {
     pub retries: u64,
     /// Streams now.
     pub streams: usize,
+    /// Where its time goes.
+    pub stages: Vec<StageFigures>,
     /// Its share of every link.
     pub links: Vec<LinkStatus>,
 }
@@ -184,6 +186,7 @@ impl Worker {
                     handshakes: self.endpoint.handshake_count(),
                     retries: self.endpoint.retries_sent(),
                     streams: self.endpoint.stream_count(),
+                    stages: self.stages.figures(),
                     links: self.endpoint.links(),
                 };
                 // Whoever asked may have gone.

@@ -7,7 +7,7 @@ use stoq_tunnel::packet;
 
 use super::command::to_path;
 use super::outbound::clamp_mss;
-use super::{Worker, WorkerError, failed};
+use super::{Stage, Worker, WorkerError, failed};
 
 impl Worker {
     /// Takes a burst from the port. Returns how many UDP packets it had.
@@ -26,20 +26,24 @@ impl Worker {
             }
         });
         let received = received.map_err(failed("port"))?;
-        self.deliver(now);
+        self.stages.end(Stage::Open, received);
+        let delivered = self.deliver(now);
+        self.stages.end(Stage::Deliver, delivered);
         Ok(received)
     }
 
-    /// Writes the inner packets that arrived to the device.
-    fn deliver(&mut self, now: Instant) {
+    /// Writes the inner packets that arrived to the device. Returns how many there were.
+    fn deliver(&mut self, now: Instant) -> usize {
         let Self { endpoint, device, drops, forwarder, tap, .. } = self;
+        let mut packets = 0;
         let Some(device) = device else {
             while endpoint.poll_packet().is_some() {
                 drops.count(DropReason::DeviceWrite);
             }
-            return;
+            return packets;
         };
         while let Some((peer, mut packet)) = endpoint.poll_packet() {
+            packets += 1;
             let Ok(view) = packet::parse(packet.as_slice()) else {
                 drops.count(DropReason::MalformedInner);
                 continue;
@@ -56,5 +60,6 @@ impl Worker {
             device.coalescer.push(packet, &view, &mut device.queue, drops);
         }
         device.coalescer.flush(&mut device.queue, drops);
+        packets
     }
 }

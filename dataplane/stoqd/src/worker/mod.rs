@@ -16,6 +16,7 @@ mod command;
 mod inbound;
 mod meters;
 mod outbound;
+mod stages;
 mod streams;
 mod tap;
 
@@ -41,6 +42,8 @@ use stoq_tunnel::packet::FlowHasher;
 pub use self::command::{Command, Handle, Inbox, Peering, Report, Stray, mailboxes};
 pub use self::meters::Meters;
 use self::outbound::OwnAddresses;
+use self::stages::Stages;
+pub use self::stages::{Stage, StageFigures};
 use self::streams::Streams;
 pub use self::streams::{Offer, StreamRefused, Wanted};
 pub use self::tap::{Copied, Point, Tap};
@@ -138,6 +141,7 @@ pub struct Worker {
     inbox: Inbox,
     tap: Option<Tap>,
     streams: Streams,
+    stages: Stages,
     core: Option<usize>,
     /// Refused handshakes that may still be logged: strangers must not fill the log.
     log_budget: Budget,
@@ -186,6 +190,7 @@ impl Worker {
             inbox: setup.inbox,
             tap: None,
             streams: Streams::new().map_err(failed("watch on streams"))?,
+            stages: Stages::new(now),
             core: setup.core,
             log_budget: Budget::new(REFUSALS_LOGGED, REFUSALS_LOGGED_PER_S, now),
             blocked: false,
@@ -214,6 +219,7 @@ impl Worker {
             if self.endpoint.poll_timeout().is_some_and(|at| at <= now) {
                 self.endpoint.handle_timeout(now);
             }
+            self.stages.begin();
             let received = self.receive(now)?;
             let read = self.read_device(now)?;
             let sent = self.transmit(now)?;
@@ -256,7 +262,9 @@ impl Worker {
             self.port.commit(transmit.len, &command::to_meta(&transmit));
             sent += 1;
         }
+        self.stages.end(Stage::Seal, sent);
         self.port.flush().map_err(failed("port"))?;
+        self.stages.end(Stage::Flush, sent);
         Ok(sent)
     }
 }

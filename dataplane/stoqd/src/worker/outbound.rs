@@ -12,7 +12,7 @@ use stoq_tunnel::packet::{self, View, protocol};
 use stoq_tunnel::segment::Plan;
 use stoq_tunnel::vnet::VnetHeader;
 
-use super::{Worker, WorkerError, failed};
+use super::{Stage, Worker, WorkerError, failed};
 
 /// Super-packets read in one turn: of 64 kB each, they become some 180 packets, close to what one
 /// turn sends.
@@ -25,26 +25,30 @@ impl Worker {
     /// Takes what the site sends. Returns how many reads there were.
     pub(super) fn read_device(&mut self, now: Instant) -> Result<usize, WorkerError> {
         let mut reads = 0;
+        let mut packets = 0;
         while reads < READ_BURST {
             let Some(device) = &mut self.device else { break };
             match device.queue.read(&mut device.buffer).map_err(failed("tunnel device"))? {
                 None => break,
                 Some(_) => reads += 1,
             }
-            self.forward(now);
+            packets += self.forward(now);
         }
+        self.stages.end(Stage::Forward, packets);
         Ok(reads)
     }
 
-    /// Forwards the packet in the device's buffer.
-    fn forward(&mut self, now: Instant) {
+    /// Forwards the packet in the device's buffer. Returns how many it became.
+    fn forward(&mut self, now: Instant) -> usize {
         let Self { endpoint, device, drops, forwarder, tap, hasher, icmp, addresses, .. } = self;
-        let Some(device) = device else { return };
+        let Some(device) = device else { return 0 };
         let Ok((header, packet)) = device.buffer.parts() else {
-            return drops.count(DropReason::DeviceRead);
+            drops.count(DropReason::DeviceRead);
+            return 0;
         };
         let Ok(view) = packet::parse(packet) else {
-            return drops.count(DropReason::MalformedInner);
+            drops.count(DropReason::MalformedInner);
+            return 0;
         };
         if let Some(tap) = tap {
             tap.inner(packet);
@@ -53,16 +57,20 @@ impl Worker {
             drops.count(DropReason::NoRoute);
             let from = addresses.of_family(&view);
             let answer = from.and_then(|from| icmp.no_route(packet, &view, from, now));
-            return write_answer(&mut device.queue, answer, drops);
+            write_answer(&mut device.queue, answer, drops);
+            return 0;
         };
         let flow = hasher.hash(&view);
-        let mut out = Outbound { endpoint, drops, peer, flow, now };
-        if let Err(mtu) = out.cut(header, packet, &view) {
+        let mut out = Outbound { endpoint, drops, peer, flow, now, pieces: 0 };
+        let cut = out.cut(header, packet, &view);
+        let pieces = out.pieces;
+        if let Err(mtu) = cut {
             drops.count(DropReason::TooBig);
             let from = addresses.of_family(&view);
             let answer = from.and_then(|from| icmp.too_big(packet, &view, mtu, from, now));
             write_answer(&mut device.queue, answer, drops);
         }
+        pieces
     }
 }
 
@@ -119,6 +127,8 @@ struct Outbound<'a> {
     peer: PeerId,
     flow: u32,
     now: Instant,
+    /// What it was cut into.
+    pieces: usize,
 }
 
 impl Outbound<'_> {
@@ -136,10 +146,11 @@ impl Outbound<'_> {
                 return Err(narrow(mtu));
             }
         }
-        let Self { endpoint, drops, peer, flow, now } = self;
+        let Self { endpoint, drops, peer, flow, now, pieces } = self;
         let may_cut = !view.dont_fragment;
         let mut too_big = None;
         plan.emit(|mut piece| {
+            *pieces += 1;
             clamp_mss(endpoint, *peer, &mut piece, view, *now);
             match endpoint.enqueue(*peer, piece, *flow, may_cut, *now) {
                 Ok(()) => {}

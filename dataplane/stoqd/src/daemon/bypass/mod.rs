@@ -3,6 +3,7 @@
 //! the interface goes and comes. Workers go on through the port beneath meanwhile, with all links.
 
 mod attach;
+mod compare;
 mod resolve;
 
 use std::os::fd::AsFd;
@@ -13,6 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use stoq_port::xdp::NextHops;
 
 pub(super) use self::attach::{Attachment, attach};
+pub(super) use self::compare::compare;
 use self::resolve::Resolver;
 use crate::broker::{Broker, ConnectionIds};
 use crate::netlink::{Change, Monitor};

@@ -98,20 +98,17 @@ mod tests {
         Destination { to: address.parse().unwrap(), from: None }
     }
 
-    /// `wan` with a VLAN on it, a gateway that is known and one that is not.
+    /// `wan` with a gateway that is known.
     fn host() -> (Resolver, u32) {
         ip("link add wan type veth peer name other");
-        ip("link add link wan name wan.7 type vlan id 7");
-        for link in ["wan", "other", "wan.7"] {
+        for link in ["wan", "other"] {
             ip(&format!("link set {link} up"));
         }
         ip("link set wan address 02:00:00:00:00:01");
         ip("addr add 10.0.0.1/24 dev wan");
         ip("addr add fd00::1/64 dev wan nodad");
-        ip("addr add 10.7.0.1/24 dev wan.7");
         ip("neigh add 10.0.0.2 lladdr 02:00:00:00:00:02 dev wan nud permanent");
         ip("neigh add fd00::2 lladdr 02:00:00:00:00:03 dev wan nud stale");
-        ip("neigh add 10.7.0.2 lladdr 02:00:00:00:00:04 dev wan.7 nud reachable");
         ip("route add default via 10.0.0.2 mtu 1400");
         let resolver = Resolver::new(0).unwrap();
         let index = resolver.netlink.index_of("wan").unwrap();
@@ -122,8 +119,7 @@ mod tests {
     fn each_destination_has_the_hop_that_the_kernel_would_take() {
         in_namespace(|| {
             let (mut resolver, index) = host();
-            for address in ["10.0.0.2", "fd00::2", "10.7.0.2", "192.0.2.1", "10.0.0.9", "127.0.0.1"]
-            {
+            for address in ["10.0.0.2", "fd00::2", "192.0.2.1", "10.0.0.9", "127.0.0.1"] {
                 resolver.want(to(address));
             }
             let hops = resolver.hops(index);
@@ -134,12 +130,30 @@ mod tests {
             };
             assert_eq!(found("10.0.0.2"), Some((2, None, "10.0.0.1".into(), 1500)));
             assert_eq!(found("fd00::2"), Some((3, None, "fd00::1".into(), 1500)));
-            assert_eq!(found("10.7.0.2"), Some((4, Some(7), "10.7.0.1".into(), 1500)));
             // By the gateway, with the route's own MTU.
             assert_eq!(found("192.0.2.1"), Some((2, None, "10.0.0.1".into(), 1400)));
             // A neighbour that nobody has looked for yet, and another interface.
             assert_eq!(found("10.0.0.9"), None);
             assert_eq!(found("127.0.0.1"), None);
+        });
+    }
+
+    #[test]
+    fn what_leaves_by_a_vlan_of_the_interface_is_tagged() {
+        in_namespace(|| {
+            let (mut resolver, index) = host();
+            let vlan = ["link", "add", "link", "wan", "name", "wan.7", "type", "vlan", "id", "7"];
+            if !Command::new("ip").args(vlan).status().unwrap().success() {
+                eprintln!("SKIPPED: this kernel has no VLANs (module 8021q)");
+                return;
+            }
+            ip("link set wan.7 up");
+            ip("addr add 10.7.0.1/24 dev wan.7");
+            ip("neigh add 10.7.0.2 lladdr 02:00:00:00:00:04 dev wan.7 nud reachable");
+            resolver.want(to("10.7.0.2"));
+            let hop = resolver.hops(index)[&to("10.7.0.2")].clone().unwrap();
+            assert_eq!((hop.link.destination[5], hop.link.vlan), (4, Some(7)));
+            assert_eq!(hop.source.to_string(), "10.7.0.1");
         });
     }
 
