@@ -7,6 +7,7 @@
 //! - [`peers`]: other tunnels, measured beside ours in one run.
 //! - [`measure`]: one TCP stream by iperf3, latency by ping.
 //! - [`bypass`]: a lane past the kernel without a daemon, for ends of a measurement that send and receive.
+//! - [`flood`]: packets from made-up sources, as fast as one core sends.
 //! - [`mod@bench`]: `stoq-perf tunnel`, `port`, `flood`, and [`soak`]: `stoq-perf soak`.
 //!
 //! Its users are `cargo xtask bench`, `cargo xtask demo` and the tests in `tests/`.
@@ -17,6 +18,7 @@ pub mod bed;
 pub mod bench;
 pub mod bypass;
 mod error;
+pub mod flood;
 pub mod measure;
 pub mod node;
 pub mod peers;

@@ -7,8 +7,8 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use stoq_perf::bed::{Bed, Shape};
-use stoq_perf::bench::{Subject, port, relay, tunnel};
-use stoq_perf::{soak, workspace};
+use stoq_perf::bench::{self, Subject, port, relay, tunnel};
+use stoq_perf::{flood, soak, workspace};
 
 #[derive(Parser)]
 #[command(name = "stoq-perf", about = "Test bed and benchmarks (needs root)")]
@@ -27,6 +27,14 @@ enum Command {
     #[command(hide = true)]
     PortEnd {
         /// What to do, as `port` says it.
+        spec: String,
+    },
+    /// TCP through the tunnel at 1 Gbit/s while its port is flooded, and while a sink beside it is.
+    Flood(FloodArgs),
+    /// The sender of `flood`, which starts it in a namespace.
+    #[command(hide = true)]
+    FloodEnd {
+        /// What to do, as `flood` says it.
         spec: String,
     },
     /// Mixed traffic for a long time: are memory and descriptors flat?
@@ -86,6 +94,19 @@ struct PortArgs {
     output: Option<PathBuf>,
 }
 
+#[derive(Args)]
+struct FloodArgs {
+    /// What is flooded: xdp, uring, mio, gotatun; all but mio by default.
+    #[arg(long, value_delimiter = ',', value_parser = bench::flood::subject_named)]
+    only: Vec<Subject>,
+    /// Seconds of each run, after a warm-up of one.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=600))]
+    seconds: u32,
+    /// Runs of each; the figures are medians.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+}
+
 fn key_and_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE, the value as in TOML")?;
     Ok((key.trim().to_owned(), value.trim().to_owned()))
@@ -106,6 +127,8 @@ fn run(command: Command) -> Result<()> {
         Command::Tunnel(args) => bench_tunnel(args),
         Command::Port(args) => bench_port(args),
         Command::PortEnd { spec } => Ok(port::end(&spec)?),
+        Command::Flood(args) => bench_flood(args),
+        Command::FloodEnd { spec } => Ok(flood::end(&spec)?),
         Command::Soak { port, minutes } => Ok(soak::run(&port, minutes)?),
         Command::Relay => Ok(relay::run()?),
         Command::Bed => keep_bed(),
@@ -130,6 +153,15 @@ fn bench_port(args: PortArgs) -> Result<()> {
     let output = output.unwrap_or_else(|| workspace::target().join("bench/port.json"));
     let plan = port::Plan { transports, seconds, rounds, tunnel: !no_tunnel, output };
     match port::run(&plan)? {
+        0 => Ok(()),
+        failures => bail!("{failures} of the runs failed; the reasons are above and in the JSON"),
+    }
+}
+
+fn bench_flood(args: FloodArgs) -> Result<()> {
+    let FloodArgs { only, seconds, rounds } = args;
+    let subjects = if only.is_empty() { bench::flood::DEFAULT.to_vec() } else { only };
+    match bench::flood::run(&bench::flood::Plan { subjects, seconds, rounds })? {
         0 => Ok(()),
         failures => bail!("{failures} of the runs failed; the reasons are above and in the JSON"),
     }

@@ -9,7 +9,7 @@ mod end;
 mod report;
 
 use super::{Host, Subject, tunnel};
-use crate::bed::{Bed, Family, Shape, Side, WAN};
+use crate::bed::{Bed, Family, Shape, Side, WAN, hardware_address};
 use crate::bypass::parse_address;
 use crate::node::core_of;
 use crate::process::Process;
@@ -170,12 +170,7 @@ fn finish(end: &mut Process, limit: Duration) -> Result<Figures> {
 fn start(bed: &Bed, plan: &Plan, cell: Cell, role: Role) -> Result<Process> {
     let side = if role == Role::Send { Side::A } else { Side::B };
     let far = side.other();
-    let text = bed.edge(far).namespace.run("cat", [format!("/sys/class/net/{WAN}/address")])?;
-    let far_link = parse_address(&text).ok_or_else(|| Error::Output {
-        what: "the hardware address of the far end".to_owned(),
-        expected: "six hexadecimal bytes".to_owned(),
-        got: text,
-    })?;
+    let far_link = parse_address(&hardware_address(&bed.edge(far).namespace)?).unwrap_or_default();
     let spec = EndSpec {
         role,
         transport: cell.transport,
