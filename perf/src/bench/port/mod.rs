@@ -124,19 +124,7 @@ pub fn run(plan: &Plan) -> Result<usize> {
     let mut report = Report::new(host, plan);
     for round in 1..=plan.rounds {
         for len in SIZES {
-            for &transport in &plan.transports {
-                let cell = Cell { transport, len };
-                match measure(&bed, plan, cell) {
-                    Ok(sample) => {
-                        eprintln!("round {round} {cell}: {sample}");
-                        report.add(cell, sample);
-                    }
-                    Err(error) => {
-                        eprintln!("round {round} {cell}: FAILED: {error}");
-                        report.fail(&cell.to_string(), &error);
-                    }
-                }
-            }
+            ports(&bed, plan, (round, len), &mut report);
         }
         if plan.tunnel {
             tunnels(&bed, plan, round, &mut report);
@@ -146,6 +134,23 @@ pub fn run(plan: &Plan) -> Result<usize> {
     let path = report.write(&plan.output)?;
     println!("written to {}", path.display());
     Ok(report.failures())
+}
+
+/// Every transport once, with datagrams of this size.
+fn ports(bed: &Bed, plan: &Plan, (round, len): (u32, usize), report: &mut Report) {
+    for &transport in &plan.transports {
+        let cell = Cell { transport, len };
+        match measure(bed, plan, cell) {
+            Ok(sample) => {
+                eprintln!("round {round} {cell}: {sample}");
+                report.add(cell, sample);
+            }
+            Err(error) => {
+                eprintln!("round {round} {cell}: FAILED: {error}");
+                report.fail(&cell.to_string(), &error);
+            }
+        }
+    }
 }
 
 /// One run: the receiver first, then the sender.
