@@ -6,7 +6,9 @@
 //! - [`node`]: `stoqd` on an edge, with keys from `stoqctl pki`, driven as an operator would.
 //! - [`peers`]: other tunnels, measured beside ours in one run.
 //! - [`measure`]: one TCP stream by iperf3, latency by ping.
-//! - [`mod@bench`]: `stoq-perf tunnel`, and [`soak`]: `stoq-perf soak`.
+//! - [`bypass`]: a lane past the kernel without a daemon, for ends of a measurement that send and receive.
+//! - [`flood`]: packets from made-up sources, as fast as one core sends.
+//! - [`mod@bench`]: `stoq-perf tunnel`, `port`, `flood`, and [`soak`]: `stoq-perf soak`.
 //!
 //! Its users are `cargo xtask bench`, `cargo xtask demo` and the tests in `tests/`.
 #![forbid(unsafe_code)]
@@ -14,7 +16,9 @@
 
 pub mod bed;
 pub mod bench;
+pub mod bypass;
 mod error;
+pub mod flood;
 pub mod measure;
 pub mod node;
 pub mod peers;

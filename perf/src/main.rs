@@ -4,10 +4,11 @@
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use stoq_perf::bed::{Bed, Shape};
-use stoq_perf::bench::{Subject, relay, tunnel};
-use stoq_perf::soak;
+use stoq_perf::bench::{self, Subject, port, relay, tunnel};
+use stoq_perf::{flood, soak, workspace};
 
 #[derive(Parser)]
 #[command(name = "stoq-perf", about = "Test bed and benchmarks (needs root)")]
@@ -20,6 +21,22 @@ struct Cli {
 enum Command {
     /// One TCP stream and ping through no tunnel, stoqd on each port, gotatun and quincy.
     Tunnel(TunnelArgs),
+    /// Packets per second and CPU time per packet of each port, and of the tunnel on it.
+    Port(PortArgs),
+    /// One end of `port`, which starts it in a namespace.
+    #[command(hide = true)]
+    PortEnd {
+        /// What to do, as `port` says it.
+        spec: String,
+    },
+    /// TCP through the tunnel at 1 Gbit/s while its port is flooded, and while a sink beside it is.
+    Flood(FloodArgs),
+    /// The sender of `flood`, which starts it in a namespace.
+    #[command(hide = true)]
+    FloodEnd {
+        /// What to do, as `flood` says it.
+        spec: String,
+    },
     /// Mixed traffic for a long time: are memory and descriptors flat?
     Soak {
         /// The port: mio, uring or xdp.
@@ -58,6 +75,38 @@ struct TunnelArgs {
     set: Vec<(String, String)>,
 }
 
+#[derive(Args)]
+struct PortArgs {
+    /// What to measure: plain, mio, uring, xdp, and those of them with `+napi`; all by default.
+    #[arg(long, value_delimiter = ',', value_parser = port::Transport::named)]
+    only: Vec<port::Transport>,
+    /// Seconds of each run.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=600))]
+    seconds: u32,
+    /// Runs of each; the figures are medians.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// Leave the whole path of a packet (the tunnel on each port) out.
+    #[arg(long)]
+    no_tunnel: bool,
+    /// Where the result goes instead of target/bench/port.json.
+    #[arg(long)]
+    output: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct FloodArgs {
+    /// What is flooded: xdp, uring, mio, gotatun; all but mio by default.
+    #[arg(long, value_delimiter = ',', value_parser = bench::flood::subject_named)]
+    only: Vec<Subject>,
+    /// Seconds of each run, after a warm-up of one.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=600))]
+    seconds: u32,
+    /// Runs of each; the figures are medians.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+}
+
 fn key_and_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE, the value as in TOML")?;
     Ok((key.trim().to_owned(), value.trim().to_owned()))
@@ -76,6 +125,10 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Tunnel(args) => bench_tunnel(args),
+        Command::Port(args) => bench_port(args),
+        Command::PortEnd { spec } => Ok(port::end(&spec)?),
+        Command::Flood(args) => bench_flood(args),
+        Command::FloodEnd { spec } => Ok(flood::end(&spec)?),
         Command::Soak { port, minutes } => Ok(soak::run(&port, minutes)?),
         Command::Relay => Ok(relay::run()?),
         Command::Bed => keep_bed(),
@@ -89,6 +142,26 @@ fn bench_tunnel(args: TunnelArgs) -> Result<()> {
     let shapes = if direct { vec![Shape::Unshaped] } else { shape };
     let plan = tunnel::Plan { subjects, shapes, seconds, rounds, direct, settings: set };
     match tunnel::run(&plan)? {
+        0 => Ok(()),
+        failures => bail!("{failures} of the runs failed; the reasons are above and in the JSON"),
+    }
+}
+
+fn bench_port(args: PortArgs) -> Result<()> {
+    let PortArgs { only, seconds, rounds, no_tunnel, output } = args;
+    let transports = if only.is_empty() { port::Transport::ALL.to_vec() } else { only };
+    let output = output.unwrap_or_else(|| workspace::target().join("bench/port.json"));
+    let plan = port::Plan { transports, seconds, rounds, tunnel: !no_tunnel, output };
+    match port::run(&plan)? {
+        0 => Ok(()),
+        failures => bail!("{failures} of the runs failed; the reasons are above and in the JSON"),
+    }
+}
+
+fn bench_flood(args: FloodArgs) -> Result<()> {
+    let FloodArgs { only, seconds, rounds } = args;
+    let subjects = if only.is_empty() { bench::flood::DEFAULT.to_vec() } else { only };
+    match bench::flood::run(&bench::flood::Plan { subjects, seconds, rounds })? {
         0 => Ok(()),
         failures => bail!("{failures} of the runs failed; the reasons are above and in the JSON"),
     }

@@ -129,7 +129,7 @@ pub fn middle(family: Family) -> IpAddr {
     wan_host(family, 3)
 }
 
-fn wan_host(family: Family, host: u8) -> IpAddr {
+pub(super) fn wan_host(family: Family, host: u8) -> IpAddr {
     match family {
         Family::V4 => Ipv4Addr::new(10, 99, 0, host).into(),
         Family::V6 => Ipv6Addr::new(0xfd00, 0x99, 0, 0, 0, 0, 0, host.into()).into(),

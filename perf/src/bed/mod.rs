@@ -14,11 +14,13 @@
 
 mod address;
 mod guardian;
+mod guest;
 mod impair;
 mod namespace;
 mod relay;
 
 pub use address::{Family, STOQ_PORT, Side, middle};
+pub use guest::{Guest, hardware_address};
 pub use impair::Shape;
 pub use namespace::Namespace;
 pub use relay::{Impairment, Relay, RelayStats};

@@ -2,7 +2,9 @@
 //! table to standard output and `target/bench/NAME.json`. `stoq-perf` and `cargo xtask bench` call
 //! them.
 
+pub mod flood;
 mod host;
+pub mod port;
 pub mod relay;
 mod report;
 mod subject;

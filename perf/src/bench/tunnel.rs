@@ -96,7 +96,8 @@ fn run_shape(bed: &Bed, plan: &Plan, (round, shape): (u32, Shape), report: &mut 
     }
 }
 
-fn measure(bed: &Bed, subject: Subject, plan: &Plan) -> Result<(Sample, Value)> {
+/// One run of a subject: its figures, and what it says about itself.
+pub(super) fn measure(bed: &Bed, subject: Subject, plan: &Plan) -> Result<(Sample, Value)> {
     let (running, about) = subject.start(bed, &plan.settings)?;
     let hosts = (&bed.a.namespace, &bed.b.namespace);
     let before = cpu_times(&running);

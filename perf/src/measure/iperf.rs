@@ -23,6 +23,8 @@ const SLACK: Duration = Duration::from_secs(20);
 pub enum Load {
     /// One TCP stream, as fast as it goes.
     Tcp,
+    /// One TCP stream that is offered so many Mbit/s.
+    TcpAt(u32),
     /// UDP at so many Mbit/s.
     Udp(u32),
 }
@@ -70,8 +72,11 @@ impl Transfer {
         let (address, seconds_word) = (address.to_string(), seconds.to_string());
         let (warm_up, rate) = (warm_up_s.to_string(), load.rate());
         let mut words = vec!["-c", &address, "-J", "-t", &seconds_word, "-O", &warm_up];
+        if let Load::Udp(_) = load {
+            words.push("-u");
+        }
         if let Some(rate) = &rate {
-            words.extend(["-u", "-b", rate]);
+            words.extend(["-b", rate]);
         }
         let client = Process::spawn(from, &logs.join("iperf3-client.log"), iperf, words)?;
         let duration = Duration::from_secs(u64::from(warm_up_s) + u64::from(seconds));
@@ -102,7 +107,7 @@ impl Load {
     fn rate(self) -> Option<String> {
         match self {
             Self::Tcp => None,
-            Self::Udp(mbit) => Some(format!("{mbit}M")),
+            Self::Udp(mbit) | Self::TcpAt(mbit) => Some(format!("{mbit}M")),
         }
     }
 }

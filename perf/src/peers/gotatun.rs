@@ -27,7 +27,7 @@ const KEYS: [(&str, &str); 2] = [
 ];
 
 /// The usual UDP port of WireGuard.
-const PORT: u16 = 51820;
+pub const PORT: u16 = 51820;
 
 /// WireGuard's usual MTU: 1500 less 40 (IPv6), 8 (UDP) and 32 (its own header and tag).
 const MTU: u16 = 1420;

@@ -5,6 +5,8 @@
 mod gotatun;
 mod quincy;
 
+pub use gotatun::PORT as GOTATUN_PORT;
+
 use crate::bed::{Bed, Family, Side};
 use crate::process::Process;
 use crate::workspace;
