@@ -201,17 +201,15 @@ fn all_come_through(left: &mut End, right: &mut End) {
     left.port.flush().unwrap();
     let to = right.at(2, true);
     let mut seen = 0;
+    let mut in_order = |bytes: &mut [u8], _: &RxMeta| {
+        assert_eq!(bytes[..4], (seen as u32).to_be_bytes());
+        seen += 1;
+    };
     for number in 0..COUNT {
         left.send(&datagram(number, 1200), to);
         if number % 64 == 63 {
             left.port.flush().unwrap();
-            right
-                .port
-                .receive(&mut |bytes, _| {
-                    assert_eq!(bytes[..4], (seen as u32).to_be_bytes());
-                    seen += 1;
-                })
-                .unwrap();
+            right.port.receive(&mut in_order).unwrap();
         }
     }
     left.port.flush().unwrap();

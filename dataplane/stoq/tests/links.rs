@@ -219,3 +219,39 @@ fn a_link_survives_a_blackhole_of_three_seconds() {
     let refused = [&a, &b].map(|node| node.dropped(DropReason::HandshakeFailed));
     assert_eq!(refused, [0, 0], "{:?} {:?}", a.events, b.events);
 }
+
+/// Bytes that a client would send first: QUIC version 1, Initial, made-up IDs, of the least size. Nothing
+/// in it has to be opened to be answered by a Retry.
+fn first_packet(number: u32) -> Vec<u8> {
+    let mut packet = vec![0; 1200];
+    packet[0] = 0xc0;
+    packet[1..6].copy_from_slice(&[0, 0, 0, 1, 12]);
+    packet[8..12].copy_from_slice(&number.to_be_bytes());
+    packet[18] = 12;
+    packet[20..24].copy_from_slice(&number.to_be_bytes());
+    // No token, and a length that fills the datagram.
+    packet[32..34].copy_from_slice(&(0x4000_u16 | (1200 - 34)).to_be_bytes());
+    packet
+}
+
+#[test]
+fn a_flood_of_first_packets_is_answered_within_a_budget_and_a_link_lives_on() {
+    let dir = pki(&["edge-a", "edge-b"]);
+    let settings = Settings { retry_above: 0, ..Settings::default() };
+    let (mut a, mut b) = pair(dir.path(), [true, false], &settings);
+    run_until(&mut a, &mut b, &mut pass_all, |a, b| a.is_up() && b.is_up());
+    let (before, now) = (b.endpoint.retries_sent(), Instant::now());
+    let local = b.address;
+    for number in 0..20_000 {
+        b.endpoint.begin_burst();
+        let remote = ([10, 0, (number >> 8) as u8, number as u8], 4000).into();
+        let path = stoq::Path { local, remote, via: stoq::Via::Listen(0) };
+        b.endpoint.receive(&mut first_packet(number), path, now);
+        while b.endpoint.poll_transmit(&mut [0; 1500], now).is_some() {}
+    }
+    let answered = b.endpoint.retries_sent() - before;
+    assert!((100..1000).contains(&answered), "{answered} of 20000 at once were answered");
+    assert!(b.dropped(DropReason::HandshakeBudget) > 10_000);
+    send(&mut a, 7, 500);
+    run_until(&mut a, &mut b, &mut pass_all, |_, b| numbers(b) == [7]);
+}

@@ -52,7 +52,7 @@ drop_reasons! {
     CidForged "cid_forged" "A connection ID failed its keyed check."
     CidOldGeneration "cid_old_generation" "A packet was for an earlier run of this daemon; a stateless reset answered it if allowed."
     VersionUnknown "version_unknown" "A packet asked for a QUIC version that is not spoken here."
-    HandshakeBudget "handshake_budget" "A handshake packet arrived beyond the budget of handshake work."
+    HandshakeBudget "handshake_budget" "A handshake packet arrived beyond the budget of handshake work, or of Retry."
     ConnectionLimit "connection_limit" "A handshake arrived while the table of connections was full."
     RetryInvalid "retry_invalid" "An Initial packet carried a retry token that is forged, expired or from another address."
     HandshakeFailed "handshake_failed" "A handshake failed: TLS alert, unknown ALPN or no common algorithm."

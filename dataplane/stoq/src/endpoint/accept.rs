@@ -168,6 +168,9 @@ impl Endpoint {
         if handshakes < self.settings.retry_above {
             return Ok(Validation::Accept { odcid: None });
         }
+        if !self.retry_budget.take(now) {
+            return Err(DropReason::HandshakeBudget);
+        }
         // The client repeats this ID: it must lead to this worker again.
         let random = random::bytes().map_err(|_| DropReason::HandshakeFailed)?;
         let scid = cid::initial_dcid(header.dcid[1], random);

@@ -54,6 +54,11 @@ const REPLIES_MAX: usize = 64;
 const STRAY_BURST: u32 = 32;
 const STRAY_PER_SECOND: u32 = 256;
 
+/// Retry packets at once and for each second: one costs some 10 µs, so a flood of first packets takes a
+/// few hundredths of a core and no more. Whoever gets none repeats its packet.
+const RETRY_BURST: u32 = 512;
+const RETRY_PER_SECOND: u32 = 4096;
+
 /// What an endpoint is, for the life of the process.
 pub struct Local {
     /// Our name in our mesh.
@@ -139,6 +144,7 @@ pub struct Endpoint {
     streams: Streams,
     tokens: RetryTokens,
     stray_budget: Budget,
+    retry_budget: Budget,
     handshake_packets_left: u32,
     retries_sent: u64,
     draining: Option<Instant>,
@@ -180,6 +186,7 @@ impl Endpoint {
             streams: Streams::default(),
             tokens: RetryTokens::new(retry_key, now),
             stray_budget: Budget::new(STRAY_BURST, STRAY_PER_SECOND, now),
+            retry_budget: Budget::new(RETRY_BURST, RETRY_PER_SECOND, now),
             retries_sent: 0,
             draining: None,
         })
