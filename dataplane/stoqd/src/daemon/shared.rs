@@ -203,8 +203,10 @@ impl Shared {
         }
         self.parts.level.set(config.log.level).context("setting the log level")?;
         held.config = config;
-        if matches!(self.parts.bypass.as_ref().map(Bypass::state), Some(State::Active(_))) {
-            self.parts.broker.refresh_xdp()?;
+        if matches!(self.parts.bypass.as_ref().map(Bypass::state), Some(State::Active(_)))
+            && let Err(error) = self.parts.broker.refresh_xdp()
+        {
+            tracing::error!("the XDP program keeps its old rules: {error}");
         }
         self.use_peers_of(&mut held)?;
         if leaf(&credentials) != held.certificate {
