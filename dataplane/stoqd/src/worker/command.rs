@@ -19,8 +19,9 @@ use super::{Meters, Offer, StageFigures, Tap, Wanted, Worker};
 /// means that it hangs, and the sender is told.
 const COMMANDS_MAX: usize = 64;
 
-/// Packets on their way to another worker at most: what arrives in a millisecond at 2.5 Gbit/s.
-const STRAYS_MAX: usize = 256;
+/// Packets on their way to another worker at most: what arrives in four milliseconds at 2.5 Gbit/s, the
+/// time for which a worker may not be scheduled on a core that others use too.
+const STRAYS_MAX: usize = 1024;
 
 /// The peers, and which addresses are behind them; replaced as a whole.
 #[derive(Debug, Default)]
