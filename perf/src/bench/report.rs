@@ -218,7 +218,8 @@ mod tests {
         };
         let latency = Latency { answers: 100, lost: 0, p50_ms: 1.0, p99_ms: 2.0, max_ms: 3.0 };
         let cpu = CpuTime { user_s: 0.5, system_s: 1.0 };
-        Sample { throughput, latency, cpu_a: cpu, cpu_b: cpu }
+        let (stages_a, stages_b) = (Vec::new(), Vec::new());
+        Sample { throughput, latency, cpu_a: cpu, cpu_b: cpu, stages_a, stages_b }
     }
 
     fn report() -> Report {

@@ -8,6 +8,7 @@ use super::{Host, Subject};
 use crate::bed::{Bed, Shape, Side};
 use crate::measure::iperf::{Load, Throughput, Transfer};
 use crate::measure::ping::{self, Latency};
+use crate::measure::stages::{self, StageTime};
 use crate::peers::Running;
 use crate::process::CpuTime;
 use crate::{Result, workspace};
@@ -48,6 +49,10 @@ pub struct Sample {
     pub cpu_a: CpuTime,
     /// CPU time of the tunnel's process on edge B.
     pub cpu_b: CpuTime,
+    /// Where the worker of `stoqd` on edge A spent its time; empty for other tunnels.
+    pub stages_a: Vec<StageTime>,
+    /// That of edge B.
+    pub stages_b: Vec<StageTime>,
 }
 
 /// Runs the plan, prints the table, writes the JSON, and says how many runs failed.
@@ -113,6 +118,8 @@ pub(super) fn measure(bed: &Bed, subject: Subject, plan: &Plan) -> Result<(Sampl
         latency,
         cpu_a: cpu_a.since(before[0]),
         cpu_b: cpu_b.since(before[1]),
+        stages_a: stages::read(&bed.a.namespace),
+        stages_b: stages::read(&bed.b.namespace),
     };
     Ok((sample, about))
 }

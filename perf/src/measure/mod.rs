@@ -5,6 +5,7 @@ pub mod file;
 pub mod flow;
 pub mod iperf;
 pub mod ping;
+pub mod stages;
 
 /// The middle one of the values (the mean of the middle two); zero when there is none.
 #[must_use]

@@ -81,6 +81,12 @@ impl TunnelSample {
     fn per_frame_ns(&self, cpu: CpuTime) -> f64 {
         cpu.total_s() * 1e9 / self.frames.max(1) as f64
     }
+
+    /// Median time of a packet in a stage of the worker on edge A (0) or B (1).
+    fn stage_ns(&self, edge: usize, stage: &str) -> f64 {
+        let stages = [&self.sample.stages_a, &self.sample.stages_b][edge];
+        stages.iter().find(|time| time.stage == stage).map_or(0.0, |time| time.p50_ns as f64)
+    }
 }
 
 impl fmt::Display for TunnelSample {
@@ -148,7 +154,7 @@ impl Report {
         for len in SIZES {
             text += &self.table_of(len);
         }
-        text + &self.table_of_tunnels()
+        text + &self.table_of_tunnels() + &self.table_of_stages()
     }
 
     fn table_of(&self, len: usize) -> String {
@@ -210,6 +216,30 @@ impl Report {
             );
         }
         text
+    }
+
+    /// Medians of the rounds' medians, a row for each edge.
+    fn table_of_stages(&self) -> String {
+        let stages = |samples: &[TunnelSample]| {
+            let last = samples.last().map(|last| last.sample.stages_a.clone());
+            last.unwrap_or_default().into_iter().map(|time| time.stage).collect::<Vec<_>>()
+        };
+        let Some(names) = self.tunnels.first().map(|(_, samples)| stages(samples)) else {
+            return String::new();
+        };
+        let mut text = "\ntime of a packet in its worker by stage, median ns\n".to_owned();
+        let titles: String = names.iter().map(|name| format!("{name:>10}")).collect();
+        let _ = write!(text, "{:<20}{titles}", "");
+        for (subject, samples) in &self.tunnels {
+            for (edge, side) in [("A", 0), ("B", 1)] {
+                let at = |name: &String| of(samples, |s| s.stage_ns(side, name));
+                let times: String =
+                    names.iter().map(|name| format!("{:>10.0}", at(name))).collect();
+                let row = format!("{subject}, edge {edge}");
+                let _ = write!(text, "\n{row:<20}{times}");
+            }
+        }
+        text + "\n"
     }
 
     /// Writes the JSON to `path`, whose folder is made, and gives the path.
