@@ -369,7 +369,7 @@ run and the tunnel is configured; otherwise both answer 503 with the reason.
     let both = "worker`, `stage";
     text.extend(OF_STAGES.iter().map(|(name, help, rises, _)| row(name, help, *rises, both)));
     text.push_str("\nThe stages of a worker's turn are `open` (from the port, and opened), `deliver` (to the \
-                   tunnel device),\n`forward` (from it, cut and queued), `seal` and `flush` (to the kernel).\n");
+                   tunnel device),\n`forward` (from it, cut and queued), `seal` (with what an inline sender sends meanwhile) and `flush` (to the kernel).\n");
     text.push_str("\n## Reasons of drops\n\n| reason | |\n|---|---|\n");
     let reason = |r: &DropReason| format!("| `{}` | {} |\n", r.label(), r.help());
     text.extend(DropReason::ALL.iter().map(reason));

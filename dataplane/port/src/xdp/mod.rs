@@ -156,7 +156,7 @@ impl Port for XdpPort {
             return beneath.slot();
         };
         *lent = Lent::Lane;
-        if lane.slot().is_none() && lane.is_down() {
+        if lane.is_down() && !lane.has_room() {
             // What is in it waits until the interface is back; the rest must not.
             *lent = Lent::Beneath;
             return beneath.slot();

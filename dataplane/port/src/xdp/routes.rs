@@ -35,13 +35,17 @@ pub(super) struct Routes {
     shared: Arc<NextHops>,
     hops: Arc<Hops>,
     version: u64,
-    ways: HashMap<TxMeta, Way>,
+    ways: Vec<(TxMeta, Way)>,
+    places: HashMap<TxMeta, usize>,
+    /// The place of the last packet's way: packets to one peer come in bursts.
+    last: usize,
 }
 
 impl Routes {
     pub(super) fn new(shared: Arc<NextHops>) -> Self {
         let (version, hops) = (shared.version(), shared.hops());
-        Self { shared, hops, version, ways: HashMap::new() }
+        let (ways, places) = (Vec::new(), HashMap::new());
+        Self { shared, hops, version, ways, places, last: 0 }
     }
 
     /// Takes over what the resolver has published since.
@@ -50,17 +54,23 @@ impl Routes {
         if version != self.version {
             self.version = version;
             self.hops = self.shared.hops();
-            self.ways.clear();
+            self.forget();
         }
+    }
+
+    fn forget(&mut self) {
+        self.ways.clear();
+        self.places.clear();
+        self.last = 0;
     }
 
     /// The way of a packet that leaves from the port of the socket it names, which is `port`.
     pub(super) fn way(&mut self, meta: &TxMeta, port: u16) -> &Way {
-        if self.ways.len() >= ROUTES_MAX {
-            self.ways.clear();
+        if self.ways.get(self.last).is_none_or(|(known, _)| known != meta) {
+            self.last = self.place(meta, port);
         }
-        let Self { shared, hops, ways, .. } = self;
-        let way = ways.entry(*meta).or_insert_with(|| find(hops, meta, port));
+        let Self { shared, ways, last, .. } = self;
+        let way = &mut ways[*last].1;
         if let Way::Unknown(sent) = way {
             *sent += 1;
             if *sent > PATIENCE && shared.ask(destination(meta)) {
@@ -68,6 +78,18 @@ impl Routes {
             }
         }
         way
+    }
+
+    fn place(&mut self, meta: &TxMeta, port: u16) -> usize {
+        if let Some(place) = self.places.get(meta) {
+            return *place;
+        }
+        if self.ways.len() >= ROUTES_MAX {
+            self.forget();
+        }
+        self.ways.push((*meta, find(&self.hops, meta, port)));
+        self.places.insert(*meta, self.ways.len() - 1);
+        self.ways.len() - 1
     }
 }
 

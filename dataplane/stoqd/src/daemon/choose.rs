@@ -74,8 +74,11 @@ pub(super) fn choose(
         None => (None, (selection.selected, selection.mode.clone())),
     };
     options.sender = sender(transport.sender, selection.selected);
-    let hops = NextHops::new().context("making the table of next hops")?;
-    let bypass = attachment.map(|attachment| (attachment, Arc::new(hops)));
+    let with_hops = |attachment| {
+        let hops = NextHops::new().context("making the table of next hops")?;
+        Ok::<_, anyhow::Error>((attachment, Arc::new(hops)))
+    };
+    let bypass = attachment.map(with_hops).transpose()?;
     Ok(Choice { selection, sockets, options, bypass })
 }
 

@@ -85,6 +85,8 @@ pub struct Inbox {
     pub(super) wake: Arc<EventFd>,
     /// The rings of all workers, by index.
     others: Vec<(Arc<ArrayQueue<Stray>>, Arc<EventFd>)>,
+    /// The workers that were handed packets since they were last woken: a bit for each of at most 64.
+    to_wake: u64,
     pub(super) meters: Arc<Meters>,
 }
 
@@ -139,19 +141,35 @@ pub fn mailboxes(count: usize) -> nix::Result<Vec<(Handle, Inbox)>> {
         let handle =
             Handle { commands: sender, wake: Arc::clone(wake), meters: Arc::clone(&meters) };
         let (strays, wake) = (Arc::clone(strays), Arc::clone(wake));
-        (handle, Inbox { commands, strays, wake, others: rings.clone(), meters })
+        (handle, Inbox { commands, strays, wake, others: rings.clone(), to_wake: 0, meters })
     };
     Ok(rings.iter().map(mailbox).collect())
 }
 
 impl Inbox {
-    /// Hands a packet to the worker that owns its connection; false when that one's ring is full.
-    pub(super) fn hand_over(&self, owner: u8, datagram: &[u8], path: Path) -> bool {
-        let Some((ring, eventfd)) = self.others.get(usize::from(owner)) else { return false };
+    /// Hands a packet to the worker that owns its connection; false when that one's ring is full. It is
+    /// woken by [`Inbox::wake_others`].
+    pub(super) fn hand_over(&mut self, owner: u8, datagram: &[u8], path: Path) -> bool {
+        let Some((ring, _)) = self.others.get(usize::from(owner)) else { return false };
         self.meters.hand_over();
-        let pushed = ring.push(Stray { datagram: datagram.to_vec(), path }).is_ok();
-        wake(eventfd);
-        pushed
+        self.to_wake |= 1_u64.checked_shl(owner.into()).unwrap_or(0);
+        ring.push(Stray { datagram: datagram.to_vec(), path }).is_ok()
+    }
+
+    /// Wakes the workers that were handed packets: once for a burst, for it is a system call.
+    pub(super) fn wake_others(&mut self) {
+        while self.to_wake != 0 {
+            let owner = self.to_wake.trailing_zeros() as usize;
+            self.to_wake &= self.to_wake - 1;
+            if let Some((_, eventfd)) = self.others.get(owner) {
+                wake(eventfd);
+            }
+        }
+    }
+
+    /// Whether something waits: a worker that never sleeps is not woken.
+    pub(super) fn has_mail(&self) -> bool {
+        !self.strays.is_empty() || !self.commands.is_empty()
     }
 }
 

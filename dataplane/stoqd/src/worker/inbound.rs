@@ -25,6 +25,7 @@ impl Worker {
                 drops.count(DropReason::HandoverFull);
             }
         });
+        inbox.wake_others();
         let received = received.map_err(failed("port"))?;
         self.stages.end(Stage::Open, received);
         let delivered = self.deliver(now);

@@ -219,6 +219,9 @@ impl Worker {
             if self.endpoint.poll_timeout().is_some_and(|at| at <= now) {
                 self.endpoint.handle_timeout(now);
             }
+            if self.inbox.has_mail() {
+                self.take_commands();
+            }
             self.stages.begin();
             let received = self.receive(now)?;
             let read = self.read_device(now)?;

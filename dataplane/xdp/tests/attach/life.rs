@@ -88,9 +88,12 @@ fn an_interface_that_goes_away_takes_the_program_with_it() {
 
 #[test]
 fn it_is_detached_when_its_process_is_killed() {
+    if let Ok(interface) = env::var(CHILD) {
+        return be_killed(&interface);
+    }
     with_veth(1500, |_| {
         let mut child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "life::the_process_that_is_killed", "--ignored", "--nocapture"])
+            .args(["--exact", "life::it_is_detached_when_its_process_is_killed", "--nocapture"])
             .env(CHILD, "wan")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -107,11 +110,9 @@ fn it_is_detached_when_its_process_is_killed() {
     });
 }
 
-#[test]
-#[ignore = "the other process of the test before; it does nothing by itself"]
-fn the_process_that_is_killed() {
-    let Ok(interface) = env::var(CHILD) else { return };
-    let _program = Program::attach(&interface, &Settings::default()).unwrap();
+/// The other process of that test: attaches, says so, and waits to be killed.
+fn be_killed(interface: &str) {
+    let _program = Program::attach(interface, &Settings::default()).unwrap();
     println!("attached to {interface}");
     // Nobody writes: this ends with the process, or with its parent.
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
