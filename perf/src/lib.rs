@@ -4,6 +4,7 @@
 //!   shaping, loss, delay and blackholes; it is gone when its process is, however that ends.
 //! - [`process`]: programs run in it, with their logs and their CPU time.
 //! - [`node`]: `stoqd` on an edge, with keys from `stoqctl pki`, driven as an operator would.
+//! - [`clock`]: a wall clock that a test can move.
 //! - [`peers`]: other tunnels, measured beside ours in one run.
 //! - [`measure`]: one TCP stream by iperf3, latency by ping.
 //! - [`bypass`]: a lane past the kernel without a daemon, for ends of a measurement that send and receive.
@@ -17,6 +18,7 @@
 pub mod bed;
 pub mod bench;
 pub mod bypass;
+pub mod clock;
 mod error;
 pub mod flood;
 pub mod measure;
