@@ -78,10 +78,7 @@ impl Answerer {
         };
         let reply = Reply::new(&request, protocol, audience);
         let outcome = match self.way(&request, audience) {
-            Way::Zone(zone) => {
-                ask(&zone.catalog, &request, &reply).await;
-                Outcome::Zone
-            }
+            Way::Zone(zone) => from_zone(&zone, &request, &reply).await,
             Way::Forward(zone) => self.forward(&zone, &request, &reply).await,
             Way::Say(code, outcome) => {
                 reply.say(&request, code).await;
@@ -103,7 +100,7 @@ impl Answerer {
             return refused;
         }
         let (zone, name) = (self.zone.borrow().clone(), info.query.name());
-        if zone.catalog.find(name).is_some() {
+        if zone.catalog(name, false).is_some() {
             return Way::Zone(zone);
         }
         if audience == Audience::Peers || !info.src.ip().is_loopback() {
@@ -133,6 +130,15 @@ impl Answerer {
 /// Whether a message asks one thing. A response is never answered: two servers would go on for ever.
 fn is_question(request: &Request) -> bool {
     request.metadata.message_type == MessageType::Query && request.request_info().is_ok()
+}
+
+async fn from_zone(zone: &Zone, request: &Request, reply: &Reply) -> Outcome {
+    let proofs = request.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
+    let Ok(info) = request.request_info() else { return Outcome::Malformed };
+    if let Some(catalog) = zone.catalog(info.query.name(), proofs) {
+        ask(catalog, request, reply).await;
+    }
+    Outcome::Zone
 }
 
 async fn ask(catalog: &Catalog, request: &Request, reply: &Reply) {

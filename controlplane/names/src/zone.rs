@@ -130,7 +130,10 @@ pub struct Anchor {
 
 /// A mesh's zones, ready to be served.
 pub struct Zone {
-    pub(crate) catalog: Catalog,
+    /// With proofs, for those who ask for them (the DO bit, RFC 3225).
+    signed: Catalog,
+    /// The same records for all others: hickory-server adds proofs whether they are asked for or not.
+    plain: Catalog,
     pub(crate) prefixes: Vec<IpNet>,
     anchors: Vec<Anchor>,
 }
@@ -184,7 +187,8 @@ impl Zone {
             }
         }
         let mut zone = Self {
-            catalog: Catalog::new(),
+            signed: Catalog::new(),
+            plain: Catalog::new(),
             prefixes: mesh.prefixes.clone(),
             anchors: Vec::with_capacity(zones.len()),
         };
@@ -207,6 +211,12 @@ impl Zone {
         self.anchors.iter().map(|anchor| anchor.zone.trim_end_matches('.').to_owned()).collect()
     }
 
+    /// What answers a name of the mesh's, with proofs or without; `None` for any other name.
+    pub(crate) fn catalog(&self, name: &LowerName, proofs: bool) -> Option<&Catalog> {
+        let catalog = if proofs { &self.signed } else { &self.plain };
+        catalog.find(name).map(|_| catalog)
+    }
+
     /// Signs the records and serves them.
     fn insert(
         &mut self,
@@ -220,20 +230,26 @@ impl Zone {
             dnskey: key.dnskey()?.to_string(),
             ds: key.ds(&records.origin)?.to_string(),
         });
-        let mut handler = InMemoryZoneHandler::<TokioRuntimeProvider>::empty(
-            records.origin.clone(),
-            ZoneType::Primary,
-            AxfrPolicy::Deny,
-            Some(NxProofKind::Nsec3 {
-                algorithm: Nsec3HashAlgorithm::SHA1,
-                salt: Arc::from([]),
-                iterations: sign::ITERATIONS,
-                opt_out: false,
-            }),
-        );
+        let proofs = NxProofKind::Nsec3 {
+            algorithm: Nsec3HashAlgorithm::SHA1,
+            salt: Arc::from([]),
+            iterations: sign::ITERATIONS,
+            opt_out: false,
+        };
+        let origin = LowerName::new(&records.origin);
         let sets = records.sets.into_iter().map(|(key, set)| (key, Arc::new(set)));
-        handler.records_get_mut().extend(sets);
-        self.catalog.upsert(LowerName::new(&records.origin), vec![Arc::new(handler)]);
+        let sets: BTreeMap<RrKey, Arc<RecordSet>> = sets.collect();
+        for (catalog, proofs) in [(&mut self.plain, None), (&mut self.signed, Some(proofs))] {
+            let (primary, deny) = (ZoneType::Primary, AxfrPolicy::Deny);
+            let mut handler = InMemoryZoneHandler::<TokioRuntimeProvider>::empty(
+                records.origin.clone(),
+                primary,
+                deny,
+                proofs,
+            );
+            handler.records_get_mut().extend(sets.clone());
+            catalog.upsert(origin.clone(), vec![Arc::new(handler)]);
+        }
         Ok(())
     }
 }
