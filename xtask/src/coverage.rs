@@ -1,6 +1,7 @@
 //! Line coverage of the critical paths, by `cargo llvm-cov`.
 //!
-//! Measured on the crates that hold protocol, forwarding and segmentation, and identity. Lines of
+//! Measured on the crates that hold protocol, forwarding and segmentation, identity, what is signed, and the
+//! ledger. Lines of
 //! tests do not count: only code that ships can be covered. Called by the gates.
 
 use std::collections::BTreeMap;
@@ -25,6 +26,10 @@ const CRITICAL: &[(&str, &str)] = &[
     ("stoq", "dataplane/stoq/src"),
     ("stoq-tunnel", "dataplane/tunnel/src"),
     ("stoq-identity", "dataplane/identity/src"),
+    ("stoq-mesh", "dataplane/mesh/src"),
+    ("stoq-trustchain", "controlplane/trustchain/src"),
+    ("stoq-audit", "controlplane/audit/src"),
+    ("hypermesh-consensus", "consensus/src"),
 ];
 
 /// The version of cargo-llvm-cov that is installed when there is none.

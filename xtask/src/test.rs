@@ -1,7 +1,7 @@
 //! `cargo xtask test`: set up, build, run every test.
 //!
-//! End-to-end tests start the daemon as a process: they find it by `STOQD_BIN` and `STOQCTL_BIN`,
-//! which this sets to what it has just built. The CI and developers call it.
+//! End-to-end tests start the daemons as processes: they find them by `STOQD_BIN`, `STOQCTL_BIN` and
+//! `HYPERMESHD_BIN`, which this sets to what it has just built. The CI and developers call it.
 
 use std::path::Path;
 
@@ -53,10 +53,14 @@ fn test(filter: &[String]) -> Result<std::path::PathBuf> {
         .run(&mut command)
 }
 
-/// Tells `command` where the daemon and its command line are, in the variables that tests, demo
+/// Tells `command` where the daemons and their command line are, in the variables that tests, demo
 /// and benchmarks read.
 pub fn name_binaries(command: &mut std::process::Command, folder: &Path) {
-    command.env("STOQD_BIN", folder.join("stoqd")).env("STOQCTL_BIN", folder.join("stoqctl"));
+    for (variable, program) in
+        [("STOQD_BIN", "stoqd"), ("STOQCTL_BIN", "stoqctl"), ("HYPERMESHD_BIN", "hypermeshd")]
+    {
+        command.env(variable, folder.join(program));
+    }
 }
 
 /// Whether `cargo nextest` can be used.
