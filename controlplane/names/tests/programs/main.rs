@@ -5,6 +5,7 @@
 mod bed;
 mod flood;
 mod forwarding;
+mod resolved;
 mod signed;
 mod upstream;
 
