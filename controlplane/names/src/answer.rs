@@ -11,7 +11,7 @@ use hickory_server::net::NetError;
 use hickory_server::net::runtime::TokioTime;
 use hickory_server::net::xfer::Protocol;
 use hickory_server::proto::op::{MessageType, Metadata, OpCode, ResponseCode};
-use hickory_server::proto::rr::{DNSClass, LowerName, Name, Record};
+use hickory_server::proto::rr::{DNSClass, LowerName, Name, Record, RecordType};
 use hickory_server::proto::serialize::binary::BinEncoder;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::{Catalog, MessageResponse, MessageResponseBuilder};
@@ -78,7 +78,10 @@ impl Answerer {
         };
         let reply = Reply::new(&request, protocol, audience);
         let outcome = match self.way(&request, audience) {
-            Way::Zone(zone) => from_zone(&zone, &request, &reply).await,
+            Way::Zone(zone) => {
+                ask(&zone.catalog, &request, &reply).await;
+                Outcome::Zone
+            }
             Way::Forward(zone) => self.forward(&zone, &request, &reply).await,
             Way::Say(code, outcome) => {
                 reply.say(&request, code).await;
@@ -96,11 +99,12 @@ impl Answerer {
         if request.metadata.op_code != OpCode::Query {
             return Way::Say(ResponseCode::NotImp, Outcome::Refused);
         }
-        if info.query.query_class() != DNSClass::IN {
+        let transfer = matches!(info.query.query_type(), RecordType::AXFR | RecordType::IXFR);
+        if info.query.query_class() != DNSClass::IN || transfer {
             return refused;
         }
         let (zone, name) = (self.zone.borrow().clone(), info.query.name());
-        if zone.catalog(name, false).is_some() {
+        if zone.catalog.find(name).is_some() {
             return Way::Zone(zone);
         }
         if audience == Audience::Peers || !info.src.ip().is_loopback() {
@@ -130,15 +134,6 @@ impl Answerer {
 /// Whether a message asks one thing. A response is never answered: two servers would go on for ever.
 fn is_question(request: &Request) -> bool {
     request.metadata.message_type == MessageType::Query && request.request_info().is_ok()
-}
-
-async fn from_zone(zone: &Zone, request: &Request, reply: &Reply) -> Outcome {
-    let proofs = request.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
-    let Ok(info) = request.request_info() else { return Outcome::Malformed };
-    if let Some(catalog) = zone.catalog(info.query.name(), proofs) {
-        ask(catalog, request, reply).await;
-    }
-    Outcome::Zone
 }
 
 async fn ask(catalog: &Catalog, request: &Request, reply: &Reply) {
@@ -196,5 +191,81 @@ impl ResponseHandler for Reply {
         // The first answer counts; there is one for each request.
         let _ = self.bytes.set(bytes);
         Ok(info)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zone::{Member, Mesh};
+    use crate::{Counters, ZoneKey};
+    use proptest::prelude::*;
+    use std::cell::LazyCell;
+    use std::time::SystemTime;
+
+    /// A query for the AAAA records of `edge-a.lab.internal`, with EDNS (RFC 6891).
+    const QUERY: &[u8] = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\x01\
+        \x06edge-a\x03lab\x08internal\0\0\x1c\0\x01\0\0\x29\xff\xff\0\0\x80\0\0\0";
+
+    thread_local! {
+        static ANSWERER: LazyCell<Answerer> = LazyCell::new(|| {
+            let mesh = Mesh {
+                name: "lab".into(),
+                server: "edge-a".into(),
+                prefixes: vec!["fd42:1:2::/48".parse().unwrap()],
+            };
+            let addresses = vec!["fd42:1:2::1".parse().unwrap()];
+            let members = [Member { name: "edge-a".into(), addresses }];
+            let key = ZoneKey::generate().unwrap();
+            let zone = Zone::build(&mesh, &members, 1, &key, SystemTime::now()).unwrap();
+            let (_, zone) = watch::channel(Arc::new(zone));
+            Answerer::new(zone, Forwarder::new(vec![], vec![]), Arc::default())
+        });
+    }
+
+    fn total(counters: Counters) -> u64 {
+        counters.iter().map(|(_, count)| count).sum()
+    }
+
+    /// The answer to a message, and that it is counted once and within its bound.
+    fn answer(message: &[u8], protocol: Protocol, audience: Audience) -> Option<Vec<u8>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        ANSWERER.with(|answerer| {
+            let before = total(answerer.tally.read());
+            let from = "127.0.0.1:5353".parse().unwrap();
+            let answer = answerer.answer(message.to_vec(), from, protocol, audience);
+            let answer = runtime.block_on(answer);
+            assert_eq!(total(answerer.tally.read()), before + 1);
+            let len = answer.as_ref().map_or(0, Vec::len);
+            assert!(protocol != Protocol::Udp || len <= usize::from(MAX_UDP_BYTES), "{len}");
+            answer
+        })
+    }
+
+    #[test]
+    fn the_query_is_one() {
+        let answer = answer(QUERY, Protocol::Udp, Audience::Peers).unwrap();
+        assert_eq!(answer[..2], QUERY[..2]);
+        assert_eq!(answer[3] & 0x0f, 0, "no error");
+        assert!(answer.len() > 100);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_counted_and_bounded(
+            rubbish in prop::collection::vec(any::<u8>(), 0..200),
+            changes in prop::collection::vec((0..QUERY.len(), any::<u8>()), 0..4),
+            tcp: bool,
+            host: bool,
+        ) {
+            let protocol = if tcp { Protocol::Tcp } else { Protocol::Udp };
+            let audience = if host { Audience::Host } else { Audience::Peers };
+            answer(&rubbish, protocol, audience);
+            let mut altered = QUERY.to_vec();
+            changes.into_iter().for_each(|(at, byte)| altered[at] = byte);
+            let answered = answer(&altered, protocol, audience);
+            // What is answered is a response (QR), and to this query.
+            prop_assert!(answered.is_none_or(|bytes| bytes[2] & 0x80 != 0 && bytes[..2] == altered[..2]));
+        }
     }
 }

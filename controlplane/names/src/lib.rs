@@ -17,6 +17,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests"))]
 
 mod answer;
+mod authority;
 mod counters;
 mod forward;
 pub mod host;

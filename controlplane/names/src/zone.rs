@@ -10,21 +10,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use hickory_server::dnssec::NxProofKind;
-use hickory_server::net::runtime::TokioRuntimeProvider;
-use hickory_server::proto::dnssec::Nsec3HashAlgorithm;
 use hickory_server::proto::rr::rdata::{A, AAAA, NS, PTR, SOA};
 use hickory_server::proto::rr::{LowerName, Name, RData, RecordSet, RrKey};
-use hickory_server::store::in_memory::InMemoryZoneHandler;
-use hickory_server::zone_handler::{AxfrPolicy, Catalog, ZoneType};
+use hickory_server::zone_handler::Catalog;
 use ipnet::IpNet;
 use thiserror::Error;
 
 use crate::key::{KeyError, ZoneKey};
 use crate::sign;
 
-/// The most members: their zone is signed in a few seconds and takes some tens of MiB.
-pub const MAX_MEMBERS: usize = 10_000;
+/// The most members: signing their zones takes a core three seconds, which each change asks for.
+pub const MAX_MEMBERS: usize = 4096;
 
 /// The most addresses of a member: one of each family, and as many again while a mesh is renumbered;
 /// an answer with all of them and its signature fits into one UDP message.
@@ -130,10 +126,7 @@ pub struct Anchor {
 
 /// A mesh's zones, ready to be served.
 pub struct Zone {
-    /// With proofs, for those who ask for them (the DO bit, RFC 3225).
-    signed: Catalog,
-    /// The same records for all others: hickory-server adds proofs whether they are asked for or not.
-    plain: Catalog,
+    pub(crate) catalog: Catalog,
     pub(crate) prefixes: Vec<IpNet>,
     anchors: Vec<Anchor>,
 }
@@ -187,8 +180,7 @@ impl Zone {
             }
         }
         let mut zone = Self {
-            signed: Catalog::new(),
-            plain: Catalog::new(),
+            catalog: Catalog::new(),
             prefixes: mesh.prefixes.clone(),
             anchors: Vec::with_capacity(zones.len()),
         };
@@ -211,45 +203,21 @@ impl Zone {
         self.anchors.iter().map(|anchor| anchor.zone.trim_end_matches('.').to_owned()).collect()
     }
 
-    /// What answers a name of the mesh's, with proofs or without; `None` for any other name.
-    pub(crate) fn catalog(&self, name: &LowerName, proofs: bool) -> Option<&Catalog> {
-        let catalog = if proofs { &self.signed } else { &self.plain };
-        catalog.find(name).map(|_| catalog)
-    }
-
     /// Signs the records and serves them.
     fn insert(
         &mut self,
-        mut records: Records,
+        records: Records,
         key: &ZoneKey,
         now: SystemTime,
     ) -> Result<(), ZoneError> {
-        sign::sign(&mut records, key, now)?;
+        let origin = records.origin.clone();
+        let authority = sign::sign(records, key, now)?;
         self.anchors.push(Anchor {
-            zone: records.origin.to_ascii(),
+            zone: origin.to_ascii(),
             dnskey: key.dnskey()?.to_string(),
-            ds: key.ds(&records.origin)?.to_string(),
+            ds: key.ds(&origin)?.to_string(),
         });
-        let proofs = NxProofKind::Nsec3 {
-            algorithm: Nsec3HashAlgorithm::SHA1,
-            salt: Arc::from([]),
-            iterations: sign::ITERATIONS,
-            opt_out: false,
-        };
-        let origin = LowerName::new(&records.origin);
-        let sets = records.sets.into_iter().map(|(key, set)| (key, Arc::new(set)));
-        let sets: BTreeMap<RrKey, Arc<RecordSet>> = sets.collect();
-        for (catalog, proofs) in [(&mut self.plain, None), (&mut self.signed, Some(proofs))] {
-            let (primary, deny) = (ZoneType::Primary, AxfrPolicy::Deny);
-            let mut handler = InMemoryZoneHandler::<TokioRuntimeProvider>::empty(
-                records.origin.clone(),
-                primary,
-                deny,
-                proofs,
-            );
-            handler.records_get_mut().extend(sets.clone());
-            catalog.upsert(origin.clone(), vec![Arc::new(handler)]);
-        }
+        self.catalog.upsert(LowerName::new(&origin), vec![Arc::new(authority)]);
         Ok(())
     }
 }
@@ -375,4 +343,4 @@ fn holder(index: &BTreeMap<LowerName, usize>, reverse: &Name) -> Option<usize> {
 
 #[cfg(test)]
 #[path = "zone_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -18,6 +18,11 @@ fn build(mesh: &Mesh, members: &[Member]) -> Result<Zone, ZoneError> {
     Zone::build(mesh, members, 7, &key, SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000))
 }
 
+/// A zone with nothing in it but what every zone has.
+pub(crate) fn records(origin: &str) -> Records {
+    Records::new(Name::from_ascii(origin).unwrap(), &mesh(&[]), 1).unwrap()
+}
+
 const V6: &str = "fd42:1:2::/48";
 
 #[test]

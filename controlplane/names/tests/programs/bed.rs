@@ -92,10 +92,16 @@ impl Namespace {
         fs::write(self.etc().join("resolv.conf"), text).unwrap();
     }
 
+    /// A command that will run these words in this namespace.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name]).args(words);
+        command
+    }
+
     pub fn run(&self, line: &str) -> Output {
-        let mut words = vec!["netns", "exec", &self.name];
-        words.extend(line.split_whitespace());
-        Command::new("ip").args(words).output().unwrap()
+        let words: Vec<&str> = line.split_whitespace().collect();
+        self.command(&words).output().unwrap()
     }
 
     /// Standard output of a program, which must succeed.
