@@ -176,11 +176,9 @@ impl Simulation {
         assert!(height >= self.acknowledged, "acknowledged, and lost");
         // One that was written and not acknowledged may be there as well.
         assert!(height <= self.truth.len() as u64 + 1);
-        if let Some(entry) =
-            self.truth.get(self.acknowledged as usize - usize::from(self.acknowledged > 0))
-        {
-            let at = self.disk.0.borrow().entries.get(&entry.height).cloned();
-            assert!(at.is_none_or(|at| at == *entry), "an acknowledged entry was changed");
+        for (height, entry) in &self.disk.0.borrow().entries {
+            let known = self.truth.get(*height as usize - 1);
+            assert!(known.is_none_or(|known| known == entry), "entry {height} was changed");
         }
         self.sequencer = Single::new(ledger, self.disk.clone());
         self.learn();
