@@ -1,6 +1,6 @@
 //! Writing frames of the control stream. Called by the connection through [`Frame::encode`].
 
-use super::{Frame, Goaway, GoawayReason, Hello, PROTOCOL_VERSION, Purpose, kind};
+use super::{Chunk, Frame, Goaway, GoawayReason, Hello, HEADS_MAX, PROTOCOL_VERSION, Proof, Purpose, State, kind};
 use crate::varint;
 
 impl Frame {
@@ -19,6 +19,18 @@ impl Frame {
             Self::TunnelMtu(mtu) => {
                 body.extend_from_slice(&mtu.to_be_bytes());
                 kind::TUNNEL_MTU
+            }
+            Self::Proof(proof) => {
+                proof.encode(&mut body);
+                kind::PROOF
+            }
+            Self::State(state) => {
+                state.encode(&mut body);
+                kind::STATE
+            }
+            Self::Revocations(chunk) => {
+                chunk.encode(&mut body);
+                kind::REVOCATIONS
             }
         };
         varint::write(out, kind);
@@ -44,6 +56,39 @@ impl Hello {
         out.push(purpose);
         out.extend_from_slice(&u32::to_be_bytes(replaced));
         out.extend_from_slice(&self.tunnel_mtu.to_be_bytes());
+    }
+}
+
+impl Proof {
+    fn encode(&self, out: &mut Vec<u8>) {
+        for field in [&self.signature, &self.log] {
+            let len = u16::try_from(field.len()).unwrap_or(u16::MAX);
+            out.extend_from_slice(&len.to_be_bytes());
+            out.extend_from_slice(field);
+        }
+    }
+}
+
+impl State {
+    fn encode(&self, out: &mut Vec<u8>) {
+        debug_assert!(self.heads.len() <= HEADS_MAX);
+        out.extend_from_slice(&self.revocations.to_be_bytes());
+        out.extend_from_slice(&self.bundle.to_be_bytes());
+        out.push(u8::try_from(self.heads.len()).unwrap_or(u8::MAX));
+        for head in &self.heads {
+            out.extend_from_slice(&head.log);
+            out.extend_from_slice(&head.size.to_be_bytes());
+            out.extend_from_slice(&head.root);
+        }
+    }
+}
+
+impl Chunk {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.sequence.to_be_bytes());
+        out.extend_from_slice(&self.total.to_be_bytes());
+        out.extend_from_slice(&self.offset.to_be_bytes());
+        out.extend_from_slice(&self.bytes);
     }
 }
 
