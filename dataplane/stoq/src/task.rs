@@ -67,15 +67,16 @@ impl Sign {
         let log = self.identity.log_proof().unwrap_or_default();
         // One that is too long would end the connection; without one a grace period may still hold.
         let log = if log.len() <= LOG_PROOF_LEN_MAX { log.to_vec() } else { Vec::new() };
-        let signed = self.identity.keys().sign(&Label::POSSESSION, &self.binding.own_body());
-        let proof = signed.map_err(|error| error.to_string()).and_then(|signature| {
-            let signature = signature.to_bytes();
-            if signature.len() > SIGNATURE_LEN_MAX {
-                return Err(format!("a signature of {} bytes does not fit PROOF", signature.len()));
-            }
-            Ok(Proof { signature, log })
-        });
+        let proof = self.signature().map(|signature| Proof { signature, log });
         Done::Signed(self.ticket, proof)
+    }
+
+    fn signature(&self) -> Result<Vec<u8>, String> {
+        let keys = self.identity.keys().ok_or("expected both private keys, got one alone")?;
+        let signature = keys.sign(&Label::POSSESSION, &self.binding.own_body());
+        let signature = signature.map_err(|error| error.to_string())?.to_bytes();
+        debug_assert!(signature.len() <= SIGNATURE_LEN_MAX);
+        Ok(signature)
     }
 }
 

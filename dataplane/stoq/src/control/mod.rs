@@ -35,8 +35,8 @@ pub const LOG_PROOF_LEN_MAX: usize = 6 * 1024;
 /// Most tree heads in STATE: one for each issuer, and a mesh has a few.
 pub const HEADS_MAX: usize = 16;
 
-/// Largest signed set of revocations in bytes (1 MiB): some 10,000 entries.
-pub const REVOCATIONS_MAX: usize = 1 << 20;
+/// Largest set of revocations in bytes: 1 MiB of signed entries, some 8000, and its issuer's certificate.
+pub const REVOCATIONS_MAX: usize = (1 << 20) + (32 << 10);
 
 /// Bytes of the set in one REVOCATIONS frame of ours: a few packets, so that other frames pass between.
 pub const CHUNK_LEN: usize = 4096;

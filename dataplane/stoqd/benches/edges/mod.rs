@@ -85,7 +85,7 @@ impl Edge {
         let mut endpoint = Endpoint::new(local, settings, credentials, now).unwrap();
         let other = 1 - me;
         let endpoints = if me == 0 { vec![ADDRESSES[1].parse().unwrap()] } else { Vec::new() };
-        let peer = Peer { id: PeerId(0), name: ["a", "b"][other].into(), endpoints };
+        let peer = Peer { id: PeerId(0), name: ["a", "b"][other].into(), endpoints, keys: None };
         endpoint.set_peers(&[peer], now);
         let route = Prefix::new(INNER[other].into(), 32).unwrap();
         Self {

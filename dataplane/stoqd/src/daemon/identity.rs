@@ -40,5 +40,7 @@ pub(super) fn credentials(config: &Config, broker: &Broker) -> Result<Credential
     }
     identity.check(SystemTime::now()).context("this node's own certificate")?;
     let verifier = identity.verifier();
-    Ok(Credentials { identity: Arc::new(identity), verifier, clock: SystemTime::now })
+    let policy = config.identity.policy;
+    let identity = Arc::new(identity);
+    Ok(Credentials { identity, verifier, policy, leaf_only: false, clock: SystemTime::now })
 }

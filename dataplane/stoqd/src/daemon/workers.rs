@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
-use crossbeam::channel::{Sender as Reply, bounded};
+use crossbeam::channel::{Receiver, Sender, Sender as Reply, bounded};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use stoq::Local;
@@ -21,7 +21,7 @@ use super::choose::Choice;
 use super::network::{Network, Share};
 use super::state::{State, random};
 use crate::config::Config;
-use crate::worker::{Command, Handle, Peering, Setup, Worker, WorkerError, mailboxes};
+use crate::worker::{Command, Desk, Errand, Handle, MESH_QUEUE, PROOFS_MAX, Peering, Setup, Worker, WorkerError, mailboxes};
 
 /// What the rest of the daemon has of a worker.
 #[derive(Clone)]
@@ -38,6 +38,9 @@ pub(super) struct Workers {
     pub selection: Selection,
     /// The port on sockets and its mode.
     pub beneath: (PortKind, String),
+    /// Proofs to be signed and verified, and what peers say of the mesh.
+    pub proofs: Receiver<Errand>,
+    pub mesh: Receiver<Errand>,
 }
 
 impl Workers {
@@ -56,12 +59,15 @@ impl Workers {
             (choice.sockets.0, choice.options.clone(), choice.selection.clone());
         let hops = choice.bypass.as_ref().map(|(_, hops)| Arc::clone(hops));
         let (cores, secret) = (cores(config, count), random());
+        let (to_proofs, proofs) = bounded(count * PROOFS_MAX);
+        let (to_mesh, mesh) = bounded(MESH_QUEUE);
+        let desks = (to_proofs, to_mesh);
         let mut plan =
-            Plan { config, state, credentials, port, hops, options, secret, cores, network };
+            Plan { config, state, credentials, port, hops, options, secret, cores, network, desks };
         let failed = Arc::default();
         let beneath = choice.sockets.clone();
         let mut workers =
-            Self { threads: Vec::new(), failed, watched: Vec::new(), selection, beneath };
+            Self { threads: Vec::new(), failed, watched: Vec::new(), selection, beneath, proofs, mesh };
         let shares = std::mem::take(&mut plan.network.shares);
         let boxes = mailboxes(count).context("making mailboxes")?;
         for (index, (share, (handle, inbox))) in shares.into_iter().zip(boxes).enumerate() {
@@ -120,6 +126,8 @@ struct Plan<'a> {
     secret: [u8; 16],
     cores: Vec<usize>,
     network: Network,
+    /// To the signer, and to the keeper of the mesh's state.
+    desks: (Sender<Errand>, Sender<Errand>),
 }
 
 /// The cores that workers are pinned to: the listed ones, or the last ones that this process may
@@ -164,7 +172,10 @@ impl Plan<'_> {
             udp_payload_max: self.network.udp_payload_max,
             ..Settings::default()
         };
+        let (proofs, mesh) = self.desks.clone();
+        let desk = Desk::new(local.worker, proofs, mesh);
         Setup {
+            desk,
             local,
             settings,
             credentials: self.credentials.clone(),
