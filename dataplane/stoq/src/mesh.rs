@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use stoq_identity::PeerIdentity;
 
-use crate::control::{CHUNK_LEN, Chunk, ControlError, Head, REVOCATIONS_MAX, State};
+use crate::control::{CHUNK_LEN, Chunk, ControlError, REVOCATIONS_MAX, State};
 
 /// A mesh's state, verified.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,8 +22,8 @@ pub struct Mesh {
     pub names: HashSet<String>,
     /// Number of the bundle in force; 0 if there is none.
     pub bundle: u64,
-    /// The newest head of each log that this node was shown.
-    pub heads: Vec<Head>,
+    /// The newest signed head of each log that this node was shown, as [`State`] bounds them.
+    pub heads: Vec<Vec<u8>>,
 }
 
 impl Mesh {

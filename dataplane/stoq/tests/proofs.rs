@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use network::{Node, classical, pki, run_until};
-use stoq::control::{Head, Proof};
+use stoq::control::Proof;
 use stoq::mesh::Mesh;
 use stoq::settings::Settings;
 use stoq::task::{Done, Task};
@@ -191,7 +191,7 @@ fn without(dir: &Path, name: &str, sequence: u64) -> Arc<Mesh> {
     let credentials = network::credentials(dir, name);
     let keys = credentials.identity.keys().unwrap().public().fingerprint();
     let set = vec![sequence.to_le_bytes()[0]; 9000].into();
-    let heads = vec![Head { log: [1; 32], size: sequence, root: [2; 32] }];
+    let heads = vec![vec![1; 1500]];
     Arc::new(Mesh { sequence, set, keys: [keys].into(), heads, ..Mesh::default() })
 }
 

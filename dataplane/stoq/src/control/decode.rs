@@ -3,7 +3,7 @@
 use stoq_identity::NodeId;
 
 use super::{
-    BootId, Chunk, ControlError, Frame, Goaway, GoawayReason, HEADS_MAX, Head, Hello,
+    BootId, Chunk, ControlError, Frame, Goaway, GoawayReason, HEAD_LEN_MAX, HEADS_MAX, Hello,
     LOG_PROOF_LEN_MAX, MAX_FRAME_LEN, MIN_TUNNEL_MTU, PROTOCOL_VERSION, Proof, Purpose,
     REVOCATIONS_MAX, SIGNATURE_LEN_MAX, State, kind,
 };
@@ -143,12 +143,8 @@ fn state(body: &mut Body<'_>) -> Result<State, ControlError> {
     if usize::from(count) > HEADS_MAX {
         return Err(body.value("number of heads", count));
     }
-    let head = |_| {
-        let log = body.array()?;
-        let size = u64::from_be_bytes(body.array()?);
-        Ok::<_, ControlError>(Head { log, size, root: body.array()? })
-    };
-    let heads = (0..count).map(head).collect::<Result<_, _>>()?;
+    let heads = (0..count).map(|_| body.field("tree head", 1..=HEAD_LEN_MAX));
+    let heads = heads.collect::<Result<_, _>>()?;
     Ok(State { revocations, bundle, heads })
 }
 

@@ -62,9 +62,7 @@ impl Hello {
 impl Proof {
     fn encode(&self, out: &mut Vec<u8>) {
         for field in [&self.signature, &self.log] {
-            let len = u16::try_from(field.len()).unwrap_or(u16::MAX);
-            out.extend_from_slice(&len.to_be_bytes());
-            out.extend_from_slice(field);
+            write_field(out, field);
         }
     }
 }
@@ -76,9 +74,7 @@ impl State {
         out.extend_from_slice(&self.bundle.to_be_bytes());
         out.push(u8::try_from(self.heads.len()).unwrap_or(u8::MAX));
         for head in &self.heads {
-            out.extend_from_slice(&head.log);
-            out.extend_from_slice(&head.size.to_be_bytes());
-            out.extend_from_slice(&head.root);
+            write_field(out, head);
         }
     }
 }
@@ -108,6 +104,13 @@ impl GoawayReason {
             Self::Unknown(code) => code,
         }
     }
+}
+
+/// Bytes behind their length in two bytes; every field of this kind is bounded far below that.
+fn write_field(out: &mut Vec<u8>, field: &[u8]) {
+    let len = u16::try_from(field.len()).unwrap_or(u16::MAX);
+    out.extend_from_slice(&len.to_be_bytes());
+    out.extend_from_slice(field);
 }
 
 /// A name is at most 63 bytes long (`NodeId` holds no other), so its length is one byte.

@@ -33,7 +33,10 @@ pub const SIGNATURE_LEN_MAX: usize = 8 * 1024;
 pub const LOG_PROOF_LEN_MAX: usize = 6 * 1024;
 
 /// Most tree heads in STATE: one for each issuer, and a mesh has a few.
-pub const HEADS_MAX: usize = 16;
+pub const HEADS_MAX: usize = 8;
+
+/// Longest signed tree head: a hybrid one has some 1.5 KiB, and so many have to fit a frame.
+pub const HEAD_LEN_MAX: usize = 1900;
 
 /// Largest set of revocations in bytes: 1 MiB of signed entries, some 8000, and its issuer's certificate.
 pub const REVOCATIONS_MAX: usize = (1 << 20) + (32 << 10);
@@ -144,17 +147,6 @@ pub struct Proof {
     pub log: Vec<u8>,
 }
 
-/// The head of a certificate log, as its issuer showed it to the sender.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Head {
-    /// Fingerprint of the log's keys.
-    pub log: [u8; 32],
-    /// Certificates in it.
-    pub size: u64,
-    /// Root of its Merkle tree (RFC 9162 §2.1).
-    pub root: [u8; 32],
-}
-
 /// What the sender knows of the mesh.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
@@ -162,8 +154,9 @@ pub struct State {
     pub revocations: u64,
     /// Number of its bundle; 0 if it has none.
     pub bundle: u64,
-    /// The newest head of each log, at most [`HEADS_MAX`].
-    pub heads: Vec<Head>,
+    /// The newest signed head of each log, as it was shown to the sender: at most [`HEADS_MAX`], of 1 to
+    /// [`HEAD_LEN_MAX`] bytes. Two that contradict each other prove that the log lies to somebody.
+    pub heads: Vec<Vec<u8>>,
 }
 
 /// A piece of a signed revocation set. Pieces come in order, without gaps.

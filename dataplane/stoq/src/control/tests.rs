@@ -155,8 +155,10 @@ fn proofs_states_and_chunks_out_of_bounds_are_refused() {
     assert_eq!(first(&[4, 2, 0x20, 1]), value("PROOF", "signature", 0x2001));
     assert_eq!(first(&[4, 5, 0, 1, 9, 0x18, 1]), value("PROOF", "log proof", 0x1801));
     assert_eq!(first(&[4, 3, 0, 2, 9]), ControlError::Layout { frame: "PROOF", len: 3 });
-    let state = [&[5, 17][..], &[0; 16], &[17]].concat();
-    assert_eq!(refusal(&state), value("STATE", "number of heads", 17));
+    let state = [&[5, 17][..], &[0; 16], &[9]].concat();
+    assert_eq!(refusal(&state), value("STATE", "number of heads", 9));
+    let state = [&[5, 19][..], &[0; 16], &[1, 0, 0]].concat();
+    assert_eq!(refusal(&state), value("STATE", "tree head", 0));
     let chunk = |total: u32, offset: u32, bytes: &[u8]| {
         let body =
             [&[0; 8][..], &total.to_be_bytes(), &offset.to_be_bytes(), bytes].concat();
@@ -168,6 +170,17 @@ fn proofs_states_and_chunks_out_of_bounds_are_refused() {
     assert_eq!(chunk(5, 3, &[1, 2, 3]), value("REVOCATIONS", "end of the chunk", 6));
     assert_eq!(chunk(5, u32::MAX, &[1]), value("REVOCATIONS", "end of the chunk", 1 << 32));
     assert_eq!(chunk(5, 3, &[]), value("REVOCATIONS", "end of the chunk", 3));
+}
+
+#[test]
+fn the_largest_proof_and_state_fit_a_frame() {
+    let most = Proof { signature: vec![1; SIGNATURE_LEN_MAX], log: vec![2; LOG_PROOF_LEN_MAX] };
+    let frames = vec![
+        Frame::Proof(most),
+        Frame::Hello(hello()),
+        Frame::State(State { heads: vec![vec![3; HEAD_LEN_MAX]; HEADS_MAX], ..State::default() }),
+    ];
+    assert_eq!(proven(&encoded(&frames)), Ok(frames));
 }
 
 #[test]
@@ -242,8 +255,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
     let goaway = (any::<u32>(), 3..=u8::MAX).prop_map(|(drain_ms, code)| {
         Frame::Goaway(Goaway { reason: GoawayReason::Unknown(code), drain_ms })
     });
-    let head = (any::<[u8; 32]>(), any::<u64>(), any::<[u8; 32]>());
-    let head = head.prop_map(|(log, size, root)| Head { log, size, root });
+    let head = prop::collection::vec(any::<u8>(), 1..100);
     let state = (any::<u64>(), any::<u64>(), prop::collection::vec(head, 0..=HEADS_MAX));
     let state = state.prop_map(|(revocations, bundle, heads)| {
         Frame::State(State { revocations, bundle, heads })

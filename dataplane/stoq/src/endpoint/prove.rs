@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use stoq_identity::{PeerIdentity, Policy, Role};
+use stoq_identity::{PeerIdentity, Policy};
 use stoq_telemetry::DropReason;
 
 use super::Endpoint;
@@ -187,9 +187,4 @@ impl Endpoint {
 /// Whether connections under this policy begin with proofs.
 pub(super) const fn proves(policy: Policy) -> bool {
     matches!(policy, Policy::Hybrid)
-}
-
-/// Our end's role in the handshake.
-pub(super) const fn role(dialled_here: bool) -> Role {
-    if dialled_here { Role::Client } else { Role::Server }
 }
