@@ -85,6 +85,8 @@ impl Sign {
 pub struct Verify {
     /// For whom.
     pub ticket: Ticket,
+    /// The peer that the certificate stands for.
+    pub peer: PeerId,
     /// The peer's verified certificate.
     pub identity: Arc<PeerIdentity>,
     /// That certificate in DER, which is what its log holds.

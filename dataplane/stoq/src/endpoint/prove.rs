@@ -135,13 +135,14 @@ impl Endpoint {
     pub(super) fn proof(&mut self, key: Key, proof: Proof) {
         let policy = self.credentials.policy;
         let Some(conn) = self.conns.get_mut(key) else { return };
+        let Some(peer) = conn.peer else { return };
         let (Some(binding), Some(identity)) = (conn.binding(), conn.peer_identity.clone()) else {
             let why = "TLS gave no exporter value for the proof".to_owned();
             return self.refuse(key, DropReason::HandshakeFailed, Code::ProofRefused, why);
         };
         let ticket = Ticket { key, serial: conn.serial };
         let leaf = Arc::clone(&conn.peer_leaf);
-        let verify = Verify { ticket, identity, leaf, proof, policy, binding };
+        let verify = Verify { ticket, peer, identity, leaf, proof, policy, binding };
         self.tasks.push_back(Task::Verify(verify));
     }
 
