@@ -175,13 +175,18 @@ impl Keeper {
             .map_err(|source| MeshError::Io { path: path.clone(), source })?;
         if let Some(bytes) = bytes {
             let damaged = |error: SetError| MeshError::Damaged { path, reason: error.to_string() };
-            let verifier = Arc::clone(&keeper.credentials.verifier);
-            let set = SignedSet::from_bytes(&bytes).map_err(damaged)?;
-            let signers = set.signers(&verifier, keeper.now()).map_err(damaged)?;
-            keeper.revoked.accept(&set.set, &signers).map_err(|e| damaged(e.into()))?;
+            keeper.load(&bytes).map_err(damaged)?;
             keeper.set = bytes.into();
         }
         Ok(keeper)
+    }
+
+    /// Uses the set in the file.
+    fn load(&mut self, bytes: &[u8]) -> Result<(), SetError> {
+        let set = SignedSet::from_bytes(bytes)?;
+        let signers = set.signers(&self.credentials.verifier, self.now())?;
+        self.revoked.accept(&set.set, &signers)?;
+        Ok(())
     }
 
     fn now(&self) -> SystemTime {
