@@ -53,6 +53,11 @@ impl Endpoint {
         let link =
             self.links[at].get_or_insert_with(|| Link::new(peer.clone(), worker, workers, queue));
         link.set_endpoints(peer.endpoints.clone(), now);
+        let changed = link.peer.keys != peer.keys;
+        link.peer.keys = peer.keys;
+        if let Some(keys) = peer.keys.filter(|_| changed) {
+            self.end_others(peer.id, keys, now);
+        }
         self.want_connections(peer.id, now);
     }
 

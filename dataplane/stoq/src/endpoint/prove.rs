@@ -14,7 +14,7 @@ use stoq_telemetry::DropReason;
 
 use super::Endpoint;
 use crate::PeerId;
-use crate::conn::{Code, Origin, Stage};
+use crate::conn::{Code, Conn, Origin, Stage};
 use crate::control::{Frame, Proof};
 use crate::link::Key;
 use crate::task::{Done, Refused, Sign, Task, Ticket, Verify};
@@ -117,6 +117,19 @@ impl Endpoint {
             return Err((DropReason::CertificateRefused, Code::PeerUnknown, why));
         }
         Ok(peer)
+    }
+
+    /// Ends the connections of a peer that have other keys than its member record names by now.
+    pub(super) fn end_others(&mut self, peer: PeerId, keys: [u8; 32], now: Instant) {
+        let other = |(key, conn): (Key, &Conn)| {
+            let identity = conn.peer_identity.as_ref().filter(|_| conn.peer == Some(peer))?;
+            (identity.keys.fingerprint() != keys).then_some(key)
+        };
+        for key in self.conns.iter().filter_map(other).collect::<Vec<_>>() {
+            let why = "its member record names other keys now".to_owned();
+            self.refuse(key, DropReason::CertificateRefused, Code::PeerUnknown, why);
+            self.remove_from_lane(key, peer, now);
+        }
     }
 
     /// Asks for our proof.
