@@ -51,7 +51,9 @@ pub enum SubmitError {
 
 /// Why the journal did not take an entry, in the words of whoever keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("expected the journal to take height {height}, got: {reason}; nothing was changed")]
+#[error(
+    "expected the journal to take height {height}, got: {reason}. The command was not carried out; only if the daemon is restarted before the next one may it turn out to have been written"
+)]
 pub struct JournalError {
     /// The entry's height.
     pub height: u64,
@@ -72,6 +74,9 @@ pub trait Sequencer {
 }
 
 /// Where commands are written. The caller of [`Single`] gives it.
+///
+/// An entry above the sequencer's [`Ledger::height`] is left over from a call that failed, and may
+/// still be replaced: followers are given entries up to that height only.
 pub trait Journal {
     /// Writes an entry and returns when it survives a crash. An entry of the same height that a
     /// failed call has left behind is replaced: nobody was told of it.

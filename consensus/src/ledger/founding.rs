@@ -118,7 +118,7 @@ fn can_be_dialled(endpoint: &SocketAddr) -> bool {
     everywhere && endpoint.port() != 0 && !ip.is_unspecified() && !ip.is_multicast()
 }
 
-fn check_mesh(mesh: &Mesh) -> Result<(), Rejected> {
+pub(super) fn check_mesh(mesh: &Mesh) -> Result<(), Rejected> {
     check_name(&mesh.name, MESH_NAME_MAX)?;
     let digits = mesh.id.strip_prefix(&mesh.name).and_then(|rest| rest.strip_prefix('-'));
     let hex = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
