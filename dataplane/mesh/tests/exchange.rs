@@ -182,15 +182,26 @@ fn a_head_of_another_size_is_proven_before_it_is_passed_on() {
     let heard = store.hear(&new.head(&lab), &lab.signers());
     assert_eq!(heard, Ok(Heard::Unproven { proven: 2 }));
     assert_eq!((store.unproven(), store.newest_of(&log).unwrap().size), (1, 2));
-    let changed = Log::of(&["a", "x", "c", "d", "e"]).consistency(2, 5);
-    let error = store.prove(&log, &changed).unwrap_err();
-    assert!(matches!(error, HeadError::Inconsistent { .. }), "{error}");
     let unknown = store.prove(&log, &new.consistency(3, 5)).unwrap_err();
     assert!(matches!(unknown, HeadError::Unknown { from: 3, to: 5, .. }), "{unknown}");
     assert_eq!(store.newest_of(&log).unwrap().size, 2);
     store.prove(&log, &new.consistency(2, 5)).unwrap();
     assert_eq!((store.unproven(), store.newest_of(&log).unwrap().size), (0, 5));
     assert_eq!(store.newest().count(), 1);
+}
+
+#[test]
+fn a_log_that_has_changed_its_past_has_no_proof() {
+    let (lab, mut store) = (Lab::new(1), HeadStore::new());
+    let (old, changed) = (Log::of(&["a", "b", "c"]), Log::of(&["a", "x", "c", "d", "e"]));
+    let log = lab.issuers[0].log.public().fingerprint();
+    store.hear(&old.head(&lab), &lab.signers()).unwrap();
+    store.hear(&changed.head(&lab), &lab.signers()).unwrap();
+    for tree in [&changed, &Log::of(&["a", "b", "c", "d", "e"])] {
+        let error = store.prove(&log, &tree.consistency(3, 5)).unwrap_err();
+        assert!(matches!(error, HeadError::Inconsistent { .. }), "{error}");
+    }
+    assert_eq!((store.unproven(), store.newest_of(&log).unwrap().size), (1, 3));
 }
 
 #[test]
