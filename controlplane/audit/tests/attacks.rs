@@ -21,8 +21,11 @@ struct Fixture {
 }
 
 fn event(n: u64) -> Event {
-    let result =
-        if n % 3 == 0 { Outcome::Refused("viewers only look".into()) } else { Outcome::Done };
+    let result = if n.is_multiple_of(3) {
+        Outcome::Refused("viewers only look".into())
+    } else {
+        Outcome::Done
+    };
     Event {
         at_s: 1_800_000_000 + n,
         actor: "operator alice".to_owned(),
@@ -85,7 +88,7 @@ fn an_untouched_log_verifies() {
     let report = check(&fixture.lines).unwrap();
     let expected = Report { entries: ENTRIES, heads: ENTRIES, unsigned: 0, known: 0 };
     assert_eq!(report, expected);
-    let known = check_with(&text(&fixture.lines), &[fixture.last.clone()], 0).unwrap();
+    let known = check_with(&text(&fixture.lines), std::slice::from_ref(&fixture.last), 0).unwrap();
     assert_eq!(known.known, 1);
     assert_eq!(check(&[]).unwrap(), Report::default());
 }
