@@ -10,8 +10,8 @@ use std::time::SystemTime;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use stoq_identity::{
-    Expected, MESH_PREFIX_BITS, Policy, RootsError, Verifier, VerifyError, mesh_id, mesh_name,
-    mesh_prefix, root_keys,
+    Expected, MESH_PREFIX_BITS, PeerIdentity, Policy, Role, RootsError, Verifier, VerifyError,
+    mesh_id, mesh_name, mesh_prefix, root_keys,
 };
 use thiserror::Error;
 
@@ -90,11 +90,14 @@ pub struct Verified {
     pub revocations: RevocationStore,
     /// What of it is new: to be cut off.
     pub revoked: Vec<Revoked>,
+    /// The heads of logs whose certificates have not expired.
+    pub heads: Vec<Signed<TreeHead>>,
     /// Whose signatures count.
     pub signers: Signers,
     /// The issuers' certificates, DER, for the verification of peers that send only their own.
     pub intermediates: Vec<Vec<u8>>,
-    /// Issuers that are passed over because they or their logs have expired, and when.
+    /// Issuers and logs that are passed over because their certificates have expired, to be
+    /// reported.
     pub expired: Vec<String>,
 }
 
@@ -246,15 +249,14 @@ impl Bundle {
         authorities.withdraw(&revocations);
         let signers = authorities.signers;
         let records = self.records(&signers, &revocations)?;
-        for (index, head) in (1..).zip(&self.heads) {
-            head.open(&signers).map_err(|error| BundleError::Head { index, error })?;
-        }
+        let heads = self.heads(&signers)?;
         Ok(Verified {
             mesh: self.mesh.clone(),
             number: self.number,
             records,
             revocations,
             revoked,
+            heads,
             signers,
             intermediates: authorities.issuers.into_iter().map(|(_, der)| der).collect(),
             expired: authorities.expired,
@@ -307,14 +309,7 @@ impl Bundle {
             expired: Vec::new(),
         };
         for (index, of) in (1..).zip(&self.issuers) {
-            match all.add(of, verifier, now)? {
-                Ok(()) => {}
-                // The mesh goes on with the others; what this one signed does not count.
-                Err(VerifyError::Expired { ago }) => {
-                    all.expired.push(format!("issuer {index}, {} s ago", ago.as_secs()));
-                }
-                Err(error) => return Err(BundleError::Issuer { index, error }),
-            }
+            all.add(index, of, verifier, now)?;
         }
         all.withdraw(known);
         Ok(all)
@@ -339,6 +334,16 @@ impl Bundle {
         Ok(records)
     }
 
+    /// Those of logs that count; the head of another is left out, a wrong one is an error.
+    fn heads(&self, signers: &Signers) -> Result<Vec<Signed<TreeHead>>, BundleError> {
+        let known = |head: &&Signed<TreeHead>| signers.keys(Signer::Log, head.signer()).is_some();
+        let heads: Vec<_> = self.heads.iter().filter(known).cloned().collect();
+        for (index, head) in (1..).zip(&heads) {
+            head.open(signers).map_err(|error| BundleError::Head { index, error })?;
+        }
+        Ok(heads)
+    }
+
     fn check_prefixes(&self, record: &Record) -> Result<(), BundleError> {
         let own = [Some(IpNet::from(self.mesh.prefix)), self.mesh.ipv4.map(IpNet::from)];
         let own: Vec<IpNet> = own.into_iter().flatten().collect();
@@ -361,27 +366,42 @@ struct Authorities {
 }
 
 impl Authorities {
-    /// Adds an issuer and its log, once both certificates are verified.
+    /// Adds an issuer and its log, once both certificates are verified. The mesh goes on without
+    /// those that have expired; what they signed does not count.
     fn add(
         &mut self,
+        index: usize,
         of: &IssuerCertificates,
         verifier: &Verifier,
         now: SystemTime,
-    ) -> Result<Result<(), VerifyError>, SignersError> {
-        use stoq_identity::Role;
-        let issuer = match verifier.verify_issuer(&of.certificate, now) {
-            Ok(issuer) => issuer,
-            Err(error) => return Ok(Err(error)),
-        };
-        let above = [&of.certificate];
-        let log = match verifier.verify_as(Expected::Log, &of.log, &above, Role::Client, now) {
-            Ok(log) => log,
-            Err(error) => return Ok(Err(error)),
-        };
-        self.issuers.push((issuer.keys.fingerprint(), of.certificate.clone()));
-        self.signers.add(Signer::Issuer, issuer.keys)?;
-        self.signers.add(Signer::Log, log.keys)?;
-        Ok(Ok(()))
+    ) -> Result<(), BundleError> {
+        let issuer = verifier.verify_issuer(&of.certificate, now);
+        if let Some(issuer) = self.unless_expired(index, "the issuer", issuer)? {
+            self.issuers.push((issuer.keys.fingerprint(), of.certificate.clone()));
+            self.signers.add(Signer::Issuer, issuer.keys)?;
+            let above = [&of.certificate];
+            let log = verifier.verify_as(Expected::Log, &of.log, &above, Role::Client, now);
+            if let Some(log) = self.unless_expired(index, "the log", log)? {
+                self.signers.add(Signer::Log, log.keys)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn unless_expired(
+        &mut self,
+        index: usize,
+        what: &str,
+        verified: Result<PeerIdentity, VerifyError>,
+    ) -> Result<Option<PeerIdentity>, BundleError> {
+        match verified {
+            Ok(identity) => Ok(Some(identity)),
+            Err(VerifyError::Expired { ago }) => {
+                self.expired.push(format!("{what} {index} expired {} s ago", ago.as_secs()));
+                Ok(None)
+            }
+            Err(error) => Err(BundleError::Issuer { index, error }),
+        }
     }
 
     /// Takes away whoever was revoked.

@@ -150,22 +150,23 @@ proptest! {
         let leaf = leaf_hash(&leaves[index]);
         let index = index as u64;
         let path = inclusion_path(&nodes, index, size).unwrap();
-        let holds = |leaf, index, size, path: &[[u8; 32]], root| {
+        let other = leaf_hash(b"other");
+        let holds = |leaf: &[u8; 32], index, size, path: &[[u8; 32]], root: &[u8; 32]| {
             verify_inclusion(leaf, index, size, path, root).is_ok()
         };
         prop_assert!(holds(&leaf, index, size, &path, &root));
-        prop_assert!(!holds(&leaf_hash(b"other"), index, size, &path, &root));
-        prop_assert!(!holds(&leaf, index, size, &path, &leaf_hash(b"other")));
+        prop_assert!(!holds(&other, index, size, &path, &root));
+        prop_assert!(!holds(&leaf, index, size, &path, &other));
         prop_assert!(!holds(&leaf, size, size, &path, &root));
-        prop_assert!((0..size).all(|other| other == index || !holds(&leaf, other, size, &path, &root)));
+        prop_assert!((0..size).all(|at| at == index || !holds(&leaf, at, size, &path, &root)));
         let longer = [&path[..], &[[0; 32]]].concat();
         prop_assert!(!holds(&leaf, index, size, &longer, &root));
         if !path.is_empty() {
             prop_assert!(!holds(&leaf, index, size, &path[1..], &root));
-            let mut other = path.clone();
+            let mut flipped = path.clone();
             let at = flip.index(path.len());
-            other[at][7] ^= 1;
-            prop_assert!(!holds(&leaf, index, size, &other, &root));
+            flipped[at][7] ^= 1;
+            prop_assert!(!holds(&leaf, index, size, &flipped, &root));
         }
     }
 
