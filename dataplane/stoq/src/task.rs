@@ -6,9 +6,7 @@
 
 use std::sync::Arc;
 
-use stoq_identity::{
-    Identity, Label, PeerIdentity, Policy, Role, Signature, possession_body,
-};
+use stoq_identity::{Identity, Label, PeerIdentity, Policy, Role, Signature, possession_body};
 use stoq_telemetry::DropReason;
 
 use crate::PeerId;

@@ -117,7 +117,9 @@ fn a_proof_sent_back_to_its_maker_is_refused() {
             *seen.lock().unwrap() = Some(verify.proof.clone());
         }
         match done {
-            Done::Signed(ticket, _) => Done::Signed(ticket, Ok(seen.lock().unwrap().clone().unwrap())),
+            Done::Signed(ticket, _) => {
+                Done::Signed(ticket, Ok(seen.lock().unwrap().clone().unwrap()))
+            }
             other => other,
         }
     }));
@@ -261,14 +263,18 @@ fn a_new_set_reaches_linked_nodes_at_once_and_goes_on_from_there() {
     let dir = pki(&["edge-a", "edge-b", "edge-c"]);
     let (mut a, mut b) = pair(dir.path());
     let mut c = Node::new(dir.path(), "edge-c", C, Settings::default());
-    let to = |id, name: &str, endpoints| Peer { id: PeerId(id), name: name.into(), endpoints, keys: None };
+    let to = |id, name: &str, endpoints| Peer {
+        id: PeerId(id),
+        name: name.into(),
+        endpoints,
+        keys: None,
+    };
     let peers = [to(0, "edge-a", Vec::new()), to(1, "edge-c", vec![c.address])];
     b.endpoint.set_peers(&peers, Instant::now());
     c.peer(0, "edge-b", &[]);
     run_until(&mut a, &mut b, &mut pass_all, up);
-    let linked = |b: &mut Node| {
-        b.endpoint.links().iter().all(|link| link.state == stoq::LinkState::Up)
-    };
+    let linked =
+        |b: &mut Node| b.endpoint.links().iter().all(|link| link.state == stoq::LinkState::Up);
     run_until(&mut b, &mut c, &mut pass_all, |b, c| linked(b) && c.is_up());
     let mesh = without(dir.path(), "edge-a", 3);
     c.endpoint.set_mesh(Arc::clone(&mesh), Instant::now());

@@ -5,7 +5,9 @@ use std::fmt::Write;
 
 use stoq::cid::CidKeys;
 use stoq::context;
-use stoq::control::{BootId, Frame, Goaway, GoawayReason, Hello, Purpose, feature};
+use stoq::control::{
+    BootId, Chunk, Frame, Goaway, GoawayReason, Hello, Proof, Purpose, State, feature,
+};
 use stoq::fragment::{FRAGMENT_HEADER_LEN, Fragmenter};
 use stoq_buffer::PacketBuf;
 use stoq_identity::NodeId;
@@ -51,6 +53,12 @@ fn the_control_frames_are() {
         tunnel_mtu: 1420,
     };
     assert!(documented(&frame(&Frame::Hello(hello))));
+    let proof = Proof { signature: vec![1, 2, 3], log: vec![10, 11] };
+    assert!(documented(&frame(&Frame::Proof(proof))));
+    let state = State { revocations: 5, bundle: 9, heads: vec![vec![0xaa, 0xbb]] };
+    assert!(documented(&frame(&Frame::State(state))));
+    let chunk = Chunk { sequence: 5, total: 6, offset: 4, bytes: vec![1, 2] };
+    assert!(documented(&frame(&Frame::Revocations(chunk))));
     let goaway = Goaway { reason: GoawayReason::Replace, drain_ms: 5000 };
     assert!(documented(&frame(&Frame::Goaway(goaway))));
     assert!(documented(&frame(&Frame::TunnelMtu(1280))));

@@ -47,10 +47,11 @@ fn configuration(node: &str, peer: &str, at: &Path, listen: &str, dial: &str) ->
         "[node]\nname = '{node}'\nuser = 'no-such-user'\n\
          [identity]\ncertificate = '{0}/node.crt'\nkey = '{0}/node.key'\nauthority = '{0}/ca.crt'\n\
          [transport]\nport = 'mio'\nworkers = 1\nlisten = [{listen}]\nstate = '{0}/state'\n\
-         [control]\nsocket = '{0}/sock'\noperate_uids = [{own}]\n\
+         [control]\nsocket = '{0}/sock'\npush_uids = [{own}]\noperate_uids = [{own}]\n\
          [[peer]]\nname = '{peer}'\nendpoints = [{dial}]\n\
          [[service]]\nname = 'open'\nsocket = '{1}/open'\npeers = ['{peer}']\n\
          [[service]]\nname = 'closed'\nsocket = '{1}/open'\npeers = []\n\
+         [[service]]\nname = 'told'\nsocket = '{1}/open'\npeers = '*'\nannounce = true\n\
          [[service]]\nname = 'absent'\nsocket = '{1}/absent'\npeers = ['{peer}']\n",
         home.display(),
         at.display(),
@@ -170,6 +171,53 @@ fn both_directions_are_carried_and_ended_apart() {
     }
     let carried = pair.status("edge-b").unwrap().links[0].rx_bytes;
     assert!(carried >= 9_000_006, "{carried}");
+}
+
+#[test]
+fn a_service_for_all_is_told_who_calls_before_the_first_byte() {
+    let pair = Pair::start();
+    let listener = pair.listen();
+    let here = pair.open("told").unwrap();
+    let (there, _) = listener.accept().unwrap();
+    there.set_read_timeout(Some(PATIENCE)).unwrap();
+    let sending = send(here, b"{\"peer\":\"edge-z\"}\n".to_vec());
+    let all = String::from_utf8(read_to_end(&there)).unwrap();
+    let told = "{\"peer\":\"edge-a\",\"node\":\"stoq://test/edge-a\"}\n";
+    assert_eq!(all, format!("{told}{{\"peer\":\"edge-z\"}}\n"));
+    sending.join().unwrap();
+}
+
+#[test]
+fn a_renewed_identity_is_taken_up_and_no_link_is_lost() {
+    let pair = Pair::start();
+    let listener = pair.listen();
+    let (here, there) = pair.joined(&listener);
+    let at = pair.folder.path();
+    // The end that accepted asks the other to replace the connection.
+    for node in ["edge-b", "edge-a"] {
+        let before = pair.status(node).unwrap().certificate.unwrap();
+        assert_eq!((before.kind.as_str(), before.policy.as_str()), ("node", "hybrid"));
+        stoq_pki::issue(&at.join("root"), node, &at.join(node), SystemTime::now()).unwrap();
+        let [certificate, key] = ["node.crt", "node.key"].map(|file| at.join(node).join(file));
+        let mut client = pair.client(node).unwrap();
+        let elsewhere = Request::Identity { certificate: key.clone(), key: key.clone() };
+        let refusal = client.call(elsewhere).unwrap_err().to_string();
+        assert!(refusal.contains("expected the configured files"), "{refusal}");
+        let answer = client.call(Request::Identity { certificate, key }).unwrap();
+        let Response::Identity { certificate: now } = answer else { panic!("{answer:?}") };
+        assert_ne!(now.serial, before.serial);
+        assert_eq!(pair.status(node).unwrap().certificate, Some(now));
+        let links = ["edge-a", "edge-b"].map(|node| pair.status(node).unwrap().links[0].state);
+        assert_eq!(links, [LinkState::Up; 2]);
+    }
+    for node in ["edge-a", "edge-b"] {
+        let log = std::fs::read_to_string(at.join(node).join("log")).unwrap();
+        assert!(!log.contains("link down"), "{log}");
+        assert!(log.contains("another certificate is in use"), "{log}");
+    }
+    let sending = send(here, noise(100_000));
+    assert!(read_to_end(&there) == noise(100_000), "a stream lasts");
+    sending.join().unwrap();
 }
 
 #[test]

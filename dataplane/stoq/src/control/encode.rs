@@ -1,6 +1,9 @@
 //! Writing frames of the control stream. Called by the connection through [`Frame::encode`].
 
-use super::{Chunk, Frame, Goaway, GoawayReason, Hello, HEADS_MAX, PROTOCOL_VERSION, Proof, Purpose, State, kind};
+use super::{
+    Chunk, Frame, Goaway, GoawayReason, HEADS_MAX, Hello, PROTOCOL_VERSION, Proof, Purpose, State,
+    kind,
+};
 use crate::varint;
 
 impl Frame {

@@ -160,13 +160,15 @@ fn proofs_states_and_chunks_out_of_bounds_are_refused() {
     let state = [&[5, 19][..], &[0; 16], &[1, 0, 0]].concat();
     assert_eq!(refusal(&state), value("STATE", "tree head", 0));
     let chunk = |total: u32, offset: u32, bytes: &[u8]| {
-        let body =
-            [&[0; 8][..], &total.to_be_bytes(), &offset.to_be_bytes(), bytes].concat();
+        let body = [&[0; 8][..], &total.to_be_bytes(), &offset.to_be_bytes(), bytes].concat();
         refusal(&[&[6, u8::try_from(body.len()).unwrap()][..], &body].concat())
     };
     assert_eq!(chunk(0, 0, &[1]), value("REVOCATIONS", "length of the set", 0));
     let most = u32::try_from(REVOCATIONS_MAX).unwrap();
-    assert_eq!(chunk(most + 1, 0, &[1]), value("REVOCATIONS", "length of the set", (most + 1).into()));
+    assert_eq!(
+        chunk(most + 1, 0, &[1]),
+        value("REVOCATIONS", "length of the set", (most + 1).into())
+    );
     assert_eq!(chunk(5, 3, &[1, 2, 3]), value("REVOCATIONS", "end of the chunk", 6));
     assert_eq!(chunk(5, u32::MAX, &[1]), value("REVOCATIONS", "end of the chunk", 1 << 32));
     assert_eq!(chunk(5, 3, &[]), value("REVOCATIONS", "end of the chunk", 3));

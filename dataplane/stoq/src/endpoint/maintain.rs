@@ -161,7 +161,9 @@ impl Endpoint {
             Stage::Ready if quiet && conn.may_be_cut_off => conn.last_received + CEASED,
             Stage::Ready if quiet => conn.last_received + self.settings.keepalive,
             Stage::Ready => conn.check_at,
-            Stage::Handshake | Stage::Proof | Stage::Hello | Stage::Behind => conn.started + HANDSHAKE_LIFE,
+            Stage::Handshake | Stage::Proof | Stage::Hello | Stage::Behind => {
+                conn.started + HANDSHAKE_LIFE
+            }
             // quiche's timer ends it; a check would find nothing to do, again and again.
             Stage::Closing => now + CHECK,
         };
@@ -318,7 +320,8 @@ impl Endpoint {
             self.local.drops.count(DropReason::PolicyMismatch);
         }
         let said = String::from_utf8_lossy(&error.reason);
-        let why = format!("the peer closed with code {}: {}", error.error_code, said.escape_debug());
+        let why =
+            format!("the peer closed with code {}: {}", error.error_code, said.escape_debug());
         self.event(Event::Refused { remote: conn.path.remote, why });
     }
 

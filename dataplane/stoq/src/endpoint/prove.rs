@@ -197,7 +197,6 @@ impl Endpoint {
     }
 }
 
-
 /// Whether connections under this policy begin with proofs.
 pub(super) const fn proves(policy: Policy) -> bool {
     matches!(policy, Policy::Hybrid)

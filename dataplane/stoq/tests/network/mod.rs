@@ -127,7 +127,8 @@ impl Node {
     }
 
     pub fn peer(&mut self, id: u32, name: &str, endpoints: &[SocketAddr]) {
-        let peer = Peer { id: PeerId(id), name: name.into(), endpoints: endpoints.to_vec(), keys: None };
+        let peer =
+            Peer { id: PeerId(id), name: name.into(), endpoints: endpoints.to_vec(), keys: None };
         self.endpoint.set_peers(&[peer], Instant::now());
     }
 

@@ -4,7 +4,7 @@
 //!   stoqd (workers, control)                     broker
 //!   no capabilities, user `stoq`                 CAP_NET_ADMIN, CAP_NET_BIND_SERVICE,
 //!        │                                       CAP_NET_RAW, CAP_BPF, CAP_PERFMON,
-//!        │                                       CAP_IPC_LOCK
+//!        │                                       CAP_IPC_LOCK, CAP_DAC_READ_SEARCH
 //!        │   request, at most 16 KiB JSON             │
 //!        ├───────────── SOCK_SEQPACKET ──────────────▶│ checks it against the policy,
 //!        │◀──── reply, descriptors (SCM_RIGHTS) ──────┤ which it read from root's file itself

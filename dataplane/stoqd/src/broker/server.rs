@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use caps::{CapSet, Capability};
@@ -27,8 +29,10 @@ use crate::netlink::{self, LinkSettings, Netlink, Table};
 
 /// What the broker keeps: to change links, addresses, routes and marks, and to attach an XDP program
 /// (NET_ADMIN); to bind low ports; to load the program and change its maps (BPF), which computes with
-/// pointers into packets (PERFMON); to open AF_XDP sockets (NET_RAW) and lock their memory (IPC_LOCK).
-const KEPT: [Capability; 6] = [
+/// pointers into packets (PERFMON); to open AF_XDP sockets (NET_RAW) and lock their memory (IPC_LOCK); to
+/// read an identity that the control plane's user has written (DAC_READ_SEARCH), in force only then.
+const KEPT: [Capability; 7] = [
+    Capability::CAP_DAC_READ_SEARCH,
     Capability::CAP_NET_ADMIN,
     Capability::CAP_NET_BIND_SERVICE,
     Capability::CAP_BPF,
@@ -52,6 +56,7 @@ pub(super) fn serve(channel: Channel, policy: Policy) {
     // without privilege has none to keep.
     let _ = prctl::set_name(c"stoqd-broker");
     let _ = privilege::keep_only(&KEPT);
+    let _ = caps::drop(None, CapSet::Effective, Capability::CAP_DAC_READ_SEARCH);
     let mut server = Server::new(policy);
     server.remove_stale();
     // A parent that died before the signal was asked for has left this process to another.
@@ -263,10 +268,33 @@ impl Server {
 
 /// A file of the configuration, for reading.
 fn opened(path: &Path) -> Answer {
-    let file = File::open(path).map_err(|error| {
+    let failed = |error: io::Error| {
         format!("expected to read {}, got: {error}; look at path and mode", path.display())
-    })?;
+    };
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open_others(path).map_err(failed)?
+        }
+        other => other.map_err(failed)?,
+    };
     Ok((Reply::File, vec![OwnedFd::from(file)]))
+}
+
+/// Opens a file that only another user may read. It has to belong to the owner of its directory: a link that
+/// this owner puts there must not lead to somebody else's file.
+fn open_others(path: &Path) -> io::Result<File> {
+    let capability = Capability::CAP_DAC_READ_SEARCH;
+    caps::raise(None, CapSet::Effective, capability).map_err(io::Error::other)?;
+    let opened = File::open(path);
+    let owner = path.parent().map_or(Ok(0), |at| Ok(std::fs::metadata(at)?.uid()));
+    caps::drop(None, CapSet::Effective, capability).map_err(io::Error::other)?;
+    let (file, owner): (File, u32) = (opened?, owner.map_err(|error: io::Error| error)?);
+    let got = file.metadata()?.uid();
+    if got != owner {
+        let why = format!("it belongs to uid {got}, and its directory to uid {owner}");
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    }
+    Ok(file)
 }
 
 /// The error, and whether the capability for it lacks.

@@ -332,9 +332,8 @@ impl<'de> Deserialize<'de> for Allowed {
             Text(String),
             Other(de::IgnoredAny),
         }
-        let refuse = |got| {
-            de::Error::custom(format!("expected a list of peers' names or \"*\", got {got}"))
-        };
+        let refuse =
+            |got| de::Error::custom(format!("expected a list of peers' names or \"*\", got {got}"));
         match Raw::deserialize(from)? {
             Raw::Names(names) => Ok(Self::These(names)),
             Raw::Text(text) if text == "*" => Ok(Self::All),

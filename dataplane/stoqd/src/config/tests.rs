@@ -153,6 +153,8 @@ fn senseless_values_are_refused_with_their_line() {
         ("\"/run/backup.sock\"", "\"\"", "service[0].socket"),
         ("peers  = [\"edge-b\"]", "peers = [\"edge-b\", \"edge-b\"]", "service[0].peers[1]"),
         ("peers  = [\"edge-b\"]", "peers = [\"Edge B\"]", "service[0].peers[0]"),
+        ("peers  = [\"edge-b\"]", "peers = \"all\"", "service"),
+        ("[transport]", "log_grace_s = 90000\n[transport]", "identity.log_grace_s"),
     ];
     for (from, to, key) in cases {
         let text = refusal(from, to);

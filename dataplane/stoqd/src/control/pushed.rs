@@ -278,7 +278,8 @@ allowed_ips = ['10.2.0.0/16']
         let config = config(FILE_TEXT);
         let mut pushed = PushedPeers::open(&state).unwrap();
         assert_eq!(pushed.number(), None);
-        let snapshot = Snapshot { number: 5, peers: vec![peer("edge-c", &["10.3.0.0/16"])], bundle: None };
+        let snapshot =
+            Snapshot { number: 5, peers: vec![peer("edge-c", &["10.3.0.0/16"])], bundle: None };
         pushed.push(snapshot.clone(), Vec::new(), &config).unwrap();
         let mut again = PushedPeers::open(&state).unwrap();
         assert_eq!(again.number(), Some(5));
@@ -286,10 +287,14 @@ allowed_ips = ['10.2.0.0/16']
         let names: Vec<_> = peers.iter().map(|known| known.peer.name.as_str()).collect();
         assert_eq!((names, left_out.len()), (vec!["edge-b", "edge-c"], 0));
         for number in [0, 4, 5] {
-            let refusal = again.push(Snapshot { number, ..snapshot.clone() }, Vec::new(), &config).unwrap_err();
+            let refusal = again
+                .push(Snapshot { number, ..snapshot.clone() }, Vec::new(), &config)
+                .unwrap_err();
             assert!(refusal.message.contains("above number 5"), "{}", refusal.message);
         }
-        again.push(Snapshot { number: 6, peers: Vec::new(), bundle: None }, Vec::new(), &config).unwrap();
+        again
+            .push(Snapshot { number: 6, peers: Vec::new(), bundle: None }, Vec::new(), &config)
+            .unwrap();
         assert_eq!(again.merged(&config).0.len(), 1);
         std::fs::remove_dir_all(&state).unwrap();
     }
@@ -319,6 +324,38 @@ allowed_ips = ['10.2.0.0/16']
     }
 
     #[test]
+    fn members_of_a_bundle_are_bounded_one_by_one_and_nobody_gets_all_traffic() {
+        let state = directory("members");
+        let config = config(FILE_TEXT);
+        let mut pushed = PushedPeers::open(&state).unwrap();
+        let snapshot = |number| Snapshot { number, peers: Vec::new(), bundle: Some("AAEC".into()) };
+        let member = |name, allowed: &[&str]| Member { peer: peer(name, allowed), keys: [1; 32] };
+        for all in ["0.0.0.0/0", "::/0"] {
+            let members = vec![member("edge-c", &[all])];
+            let refusal = pushed.push(snapshot(1), members, &config).unwrap_err();
+            assert!(refusal.message.contains("all traffic"), "{}", refusal.message);
+            assert!(refusal.message.contains("`edge-c`"), "{}", refusal.message);
+        }
+        assert_eq!(pushed.number(), None);
+        let beside = Snapshot { peers: vec![peer("edge-d", &[])], ..snapshot(1) };
+        let refusal = pushed.push(beside, Vec::new(), &config).unwrap_err();
+        assert!(refusal.message.contains("no peers beside a bundle"), "{}", refusal.message);
+        let members = vec![
+            member("edge-a", &["10.1.0.0/16"]),
+            member("edge-c", &["10.3.0.0/16", "192.0.2.0/24", "0.0.0.0/1"]),
+        ];
+        pushed.push(snapshot(1), members, &config).unwrap();
+        let (peers, left_out) = pushed.merged(&config);
+        assert_eq!(peers.len(), 2, "this node itself is no peer");
+        assert_eq!(peers[1].peer.allowed_ips, ["10.3.0.0/16".parse().unwrap()]);
+        assert_eq!(peers[1].keys, Some([1; 32]));
+        assert_eq!(left_out, ["edge-c 192.0.2.0/24", "edge-c 0.0.0.0/1"]);
+        // The bundle is there after a restart, for the keeper to verify again.
+        assert_eq!(PushedPeers::open(&state).unwrap().bundle(), Some("AAEC"));
+        std::fs::remove_dir_all(&state).unwrap();
+    }
+
+    #[test]
     fn peers_of_the_file_win_and_narrower_bounds_hold_for_earlier_pushes() {
         let state = directory("merge");
         let mut pushed = PushedPeers::open(&state).unwrap();
@@ -327,7 +364,9 @@ allowed_ips = ['10.2.0.0/16']
             peer("edge-c", &["10.2.0.0/16", "10.3.0.0/16"]),
             peer("edge-a", &[]),
         ];
-        pushed.push(Snapshot { number: 1, peers, bundle: None }, Vec::new(), &config(FILE_TEXT)).unwrap();
+        pushed
+            .push(Snapshot { number: 1, peers, bundle: None }, Vec::new(), &config(FILE_TEXT))
+            .unwrap();
         let (peers, left_out) = pushed.merged(&config(FILE_TEXT));
         assert_eq!(peers.len(), 2);
         assert_eq!(peers[0].peer.allowed_ips, ["10.2.0.0/16".parse().unwrap()]);

@@ -69,11 +69,7 @@ pub(super) struct Held {
 }
 
 impl Shared {
-    pub fn new(
-        held: Held,
-        parts: Parts,
-        workers: &Workers,
-    ) -> Self {
+    pub fn new(held: Held, parts: Parts, workers: &Workers) -> Self {
         Self {
             parts,
             workers: workers.watched.clone(),

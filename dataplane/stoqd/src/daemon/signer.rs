@@ -1,11 +1,11 @@
 //! The thread that signs and verifies proofs of possession: a worker that did it would hold its packets
 //! for as long as a burst takes.
 
-use crossbeam::channel::Receiver;
 use anyhow::{Context, Result};
+use crossbeam::channel::Receiver;
 use stoq::task::{Done, Task, Verify};
 
-use crate::mesh::LogCheck;
+use crate::mesh::{LogCheck, Shown};
 use crate::worker::{Errand, Handle};
 
 /// Starts the thread. It ends when every worker has.
@@ -30,5 +30,10 @@ pub(super) fn start(errands: Receiver<Errand>, workers: Vec<Handle>, logs: LogCh
 /// Whether the peer holds both keys, and its certificate is in its issuer's log.
 fn check(verify: &Verify, logs: &LogCheck) -> Result<(), stoq::task::Refused> {
     verify.perform()?;
-    logs.check(verify)
+    logs.check(&Shown {
+        peer: verify.peer,
+        identity: &verify.identity,
+        leaf: &verify.leaf,
+        proof: &verify.proof.log,
+    })
 }

@@ -102,7 +102,8 @@ impl Shared {
         // Not under the lock: a large mesh's takes a second.
         let opened = snapshot.bundle.as_deref().map(|text| opening.open(text)).transpose();
         let mut held = self.held();
-        let done = opened.map_err(refused).and_then(|opened| self.take(&mut held, snapshot, opened));
+        let done =
+            opened.map_err(refused).and_then(|opened| self.take(&mut held, snapshot, opened));
         if let Err(refusal) = &done {
             held.keeper.count_refused_push();
             tracing::warn!("a push was refused: {}", refusal.message);
@@ -180,10 +181,8 @@ impl Shared {
             Err(_) => warnings.push(
                 "this node's certificate has expired: new links are refused; renew it".to_owned(),
             ),
-            Ok(left) if left < EXPIRES_SOON => warnings.push(format!(
-                "this node's certificate expires in {}; renew it",
-                Span(left)
-            )),
+            Ok(left) if left < EXPIRES_SOON => warnings
+                .push(format!("this node's certificate expires in {}; renew it", Span(left))),
             Ok(_) => {}
         }
         let lacks_proof = held.keeper.has_logs() && identity.log_proof().is_none();

@@ -21,7 +21,10 @@ use super::choose::Choice;
 use super::network::{Network, Share};
 use super::state::{State, random};
 use crate::config::Config;
-use crate::worker::{Command, Desk, Errand, Handle, MESH_QUEUE, PROOFS_MAX, Peering, Setup, Worker, WorkerError, mailboxes};
+use crate::worker::{
+    Command, Desk, Errand, Handle, MESH_QUEUE, PROOFS_MAX, Peering, Setup, Worker, WorkerError,
+    mailboxes,
+};
 
 /// What the rest of the daemon has of a worker.
 #[derive(Clone)]

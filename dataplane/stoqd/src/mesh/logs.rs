@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crossbeam::channel::Sender;
+use stoq::PeerId;
 use stoq::control::State;
-use stoq::task::{Refused, Task, Verify};
+use stoq::task::{Refused, Task};
+use stoq_identity::PeerIdentity;
 use stoq_mesh::{LogProof, Signers};
 use stoq_telemetry::DropReason;
 
@@ -21,6 +23,19 @@ pub struct Rules {
     pub has_logs: bool,
     /// How long after its start a certificate may lack a proof.
     pub grace: Duration,
+}
+
+/// What a peer has shown on a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a> {
+    /// The peer.
+    pub peer: PeerId,
+    /// Its certificate, verified.
+    pub identity: &'a PeerIdentity,
+    /// The same in DER.
+    pub leaf: &'a [u8],
+    /// The proof that it is in its log; empty without one.
+    pub proof: &'a [u8],
 }
 
 /// The check; its clones share the rules.
@@ -48,33 +63,33 @@ impl LogCheck {
     ///
     /// # Errors
     /// When its certificate is in no log, and has had the time to be.
-    pub fn check(&self, verify: &Verify) -> Result<(), Refused> {
+    pub fn check(&self, shown: &Shown<'_>) -> Result<(), Refused> {
         let rules = Arc::clone(&self.rules.lock().unwrap_or_else(PoisonError::into_inner));
         if !rules.has_logs {
             return Ok(());
         }
-        let Err(error) = self.in_log(verify, &rules.signers) else { return Ok(()) };
-        let age = (self.clock)().duration_since(verify.identity.not_before).unwrap_or_default();
+        let Err(error) = self.in_log(shown, &rules.signers) else { return Ok(()) };
+        let age = (self.clock)().duration_since(shown.identity.not_before).unwrap_or_default();
         if age <= rules.grace {
             return Ok(());
         }
-        let (node, grace) = (&verify.identity.id, rules.grace.as_secs());
+        let (node, grace) = (&shown.identity.id, rules.grace.as_secs());
         let why = format!(
             "{node}: {error}, and its certificate began more than {grace} s ago; renew it there"
         );
         Err(Refused { reason: DropReason::LogProofRefused, why })
     }
 
-    fn in_log(&self, verify: &Verify, signers: &Signers) -> Result<(), String> {
-        if verify.proof.log.is_empty() {
+    fn in_log(&self, shown: &Shown<'_>, signers: &Signers) -> Result<(), String> {
+        if shown.proof.is_empty() {
             return Err("expected a proof that the certificate is in its log, got none".to_owned());
         }
-        let proof = LogProof::from_bytes(&verify.proof.log).map_err(|error| error.to_string())?;
-        proof.verify(&verify.leaf, signers).map_err(|error| error.to_string())?;
+        let proof = LogProof::from_bytes(shown.proof).map_err(|error| error.to_string())?;
+        proof.verify(shown.leaf, signers).map_err(|error| error.to_string())?;
         if let Ok(head) = proof.head.to_bytes() {
             let state = State { heads: vec![head], ..State::default() };
             // A full queue: the head is in the peer's STATE as well.
-            let _full = self.heads.try_send((0, Task::State { peer: verify.peer, state }));
+            let _full = self.heads.try_send((0, Task::State { peer: shown.peer, state }));
         }
         Ok(())
     }

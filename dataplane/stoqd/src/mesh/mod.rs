@@ -31,7 +31,7 @@ use stoq_mesh::{
 };
 use stoq_telemetry::{DropReason, Drops};
 
-pub use self::logs::{LogCheck, Rules};
+pub use self::logs::{LogCheck, Rules, Shown};
 pub use self::set::{SET_MAX, SetError, SignedSet};
 use crate::control::Member;
 use crate::durable;

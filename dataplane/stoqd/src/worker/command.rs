@@ -157,8 +157,12 @@ pub fn mailboxes(count: usize) -> nix::Result<Vec<(Handle, Inbox)>> {
         let (sender, commands) = bounded(COMMANDS_MAX);
         let (to_done, done) = bounded(PROOFS_MAX);
         let meters = Arc::new(Meters::default());
-        let handle =
-            Handle { commands: sender, done: to_done, wake: Arc::clone(wake), meters: Arc::clone(&meters) };
+        let handle = Handle {
+            commands: sender,
+            done: to_done,
+            wake: Arc::clone(wake),
+            meters: Arc::clone(&meters),
+        };
         let (strays, wake) = (Arc::clone(strays), Arc::clone(wake));
         let others = rings.clone();
         (handle, Inbox { commands, done, strays, wake, others, to_wake: 0, meters })

@@ -41,8 +41,8 @@ use stoq_tunnel::forward::Forwarder;
 use stoq_tunnel::icmp::Answerer;
 use stoq_tunnel::packet::FlowHasher;
 
-pub use self::desk::{Desk, Errand, MESH_QUEUE, PROOFS_MAX};
 pub use self::command::{Command, Handle, Inbox, Peering, Report, Stray, mailboxes};
+pub use self::desk::{Desk, Errand, MESH_QUEUE, PROOFS_MAX};
 pub use self::meters::Meters;
 use self::outbound::OwnAddresses;
 use self::stages::Stages;

@@ -296,8 +296,8 @@ impl Worker {
             return Err(StreamCode::Refused);
         }
         let first = if offer.announce { self.announcement(peer) } else { Vec::new() };
-        let joined = connect_to(&offer.socket)
-            .and_then(|socket| self.streams.join(stream, socket, first));
+        let joined =
+            connect_to(&offer.socket).and_then(|socket| self.streams.join(stream, socket, first));
         if let Err(error) = joined {
             self.drops.count(DropReason::StreamLocal);
             if self.log_budget.take(Instant::now()) {
