@@ -23,6 +23,11 @@ pub enum Caller {
         /// Its name.
         name: String,
     },
+    /// Someone with a certificate of this mesh that is none of an operator in office.
+    Stranger {
+        /// Whose certificate it is, and why it does not count.
+        what: String,
+    },
     /// Someone without a certificate, over TLS.
     Anonymous {
         /// Where from.
@@ -51,7 +56,7 @@ impl Caller {
             (Self::Local { .. }, _)
             | (Self::Operator { .. } | Self::Node { .. }, Need::Member) => true,
             (Self::Operator { role, .. }, Need::Role(least)) => *role >= least,
-            (Self::Operator { .. } | Self::Node { .. } | Self::Anonymous { .. }, _) => false,
+            _ => false,
         };
         if allowed {
             return Ok(());
@@ -73,6 +78,7 @@ impl std::fmt::Display for Caller {
             Self::Local { uid } => write!(f, "local uid {uid}"),
             Self::Operator { name, role } => write!(f, "operator {name} ({})", role_name(*role)),
             Self::Node { name } => write!(f, "node {name}"),
+            Self::Stranger { what } => write!(f, "{what}"),
             Self::Anonymous { address } => write!(f, "no certificate from {address}"),
         }
     }

@@ -5,8 +5,8 @@
 //! Every connection is bounded: how many there are, how long the handshake and the head of a request
 //! take, and how long a body may be.
 
-use std::future::Future;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::Semaphore;
 
 use crate::caller::Caller;
 
@@ -72,7 +72,8 @@ pub fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
 
 /// Serves the local socket: root and this daemon's own user.
 pub async fn local(listener: UnixListener, router: Router) {
-    accept(|| listener.accept(), |(stream, _)| local_connection(stream, router.clone())).await;
+    let handle = |(stream, _)| local_connection(stream, router.clone());
+    accept(async || listener.accept().await, handle).await;
 }
 
 async fn local_connection(stream: UnixStream, router: Router) {
@@ -86,7 +87,8 @@ async fn local_connection(stream: UnixStream, router: Router) {
 
 /// Serves the socket on which stoqd hands over streams of peers.
 pub async fn peers(listener: UnixListener, router: Router) {
-    accept(|| listener.accept(), |(stream, _)| peer_connection(stream, router.clone())).await;
+    let handle = |(stream, _)| peer_connection(stream, router.clone());
+    accept(async || listener.accept().await, handle).await;
 }
 
 async fn peer_connection(mut stream: UnixStream, router: Router) {
@@ -123,34 +125,57 @@ async fn announced(stream: &mut UnixStream) -> io::Result<String> {
     Ok(peer)
 }
 
-/// Serves TLS. `caller` says who a finished handshake was with, or refuses.
-pub async fn tls<F>(
-    listener: TcpListener,
-    config: impl Fn() -> Arc<rustls::ServerConfig>,
-    caller: impl Fn(std::net::SocketAddr, Option<Vec<u8>>) -> F + Clone,
-    router: Router,
-) where
-    F: Future<Output = Option<Caller>> + Send + 'static,
+/// What the TLS listener needs of the daemon.
+pub trait Tls: Clone + Send + Sync + 'static {
+    /// The configuration now: it changes with every renewal.
+    fn config(&self) -> Arc<rustls::ServerConfig>;
+
+    /// Who a finished handshake was with, by the leaf certificate if there was one.
+    fn caller(&self, address: IpAddr, leaf: Option<&[u8]>) -> Caller;
+}
+
+/// Serves TLS: operators by their certificates, joiners without one.
+pub async fn tls(listener: TcpListener, tls: impl Tls, router: Router) {
+    let handle = |(stream, address)| tls_connection(stream, address, tls.clone(), router.clone());
+    accept(async || listener.accept().await, handle).await;
+}
+
+async fn tls_connection(stream: TcpStream, address: SocketAddr, tls: impl Tls, router: Router) {
+    let acceptor = tokio_rustls::TlsAcceptor::from(tls.config());
+    let stream = match tokio::time::timeout(HELLO_TIMEOUT, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::info!(%address, %error, "refused a TLS handshake");
+            return;
+        }
+        Err(_) => return,
+    };
+    let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let caller = tls.caller(address.ip().to_canonical(), leaf.map(AsRef::as_ref));
+    serve(stream, caller, router).await;
+}
+
+/// Accepts for ever; each connection is a task, and there are at most [`MAX_CONNECTIONS`].
+async fn accept<C, F>(next: impl AsyncFn() -> io::Result<C>, handle: impl Fn(C) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
 {
-    accept(
-        || listener.accept(),
-        |(stream, address)| {
-            let acceptor = tokio_rustls::TlsAcceptor::from(config());
-            let (caller, router) = (caller.clone(), router.clone());
-            let handshake = tokio::time::timeout(HELLO_TIMEOUT, acceptor.accept(stream));
-            let identify = move |leaf| caller(address, leaf);
-            let handshake = async move {
-                match handshake.await {
-                    Ok(Ok(stream)) => Some(stream),
-                    Ok(Err(error)) => {
-                        tracing::info!(%address, %error, "a TLS handshake failed");
-                        None
-                    }
-                    Err(_) => None,
-                }
-            };
-            (handshake, identify, router)
-        },
-    )
-    .await;
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        // The semaphore is never closed, so this is always a permit.
+        let place = Arc::clone(&places).acquire_owned().await.ok();
+        match next().await {
+            Ok(connection) => {
+                let handled = handle(connection);
+                tokio::spawn(async move {
+                    handled.await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
 }
