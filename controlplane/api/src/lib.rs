@@ -39,15 +39,6 @@ pub use status::{CertificateStatus, State, Status, StoqdStatus};
 /// The version of this API: the first part of every path.
 pub const VERSION: u32 = 1;
 
-/// Context of the request for an issuer's certificate (`stoq_trustchain::Request`).
-pub const ISSUER_CONTEXT: &[u8] = b"issuer";
-
-/// Context of the request for a log's certificate.
-pub const LOG_CONTEXT: &[u8] = b"log";
-
-/// Context of an operator's request that comes with no token.
-pub const OPERATOR_CONTEXT: &[u8] = b"operator";
-
 /// TCP port of the API.
 pub const PORT: u16 = 9292;
 

@@ -3,8 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use hypermesh_api::{
-    AddIssuerRequest, Base64, Done, ErrorCode, FoundReply, FoundRequest, ISSUER_CONTEXT,
-    IssuerRequest, IssuerRequestOf, LOG_CONTEXT,
+    AddIssuerRequest, Base64, Done, ErrorCode, FoundReply, FoundRequest, IssuerRequest, IssuerRequestOf,
 };
 use hypermesh_consensus::{Command, CommandV1, Founder, Policy as LedgerPolicy};
 use stoq_identity::{
@@ -46,13 +45,13 @@ impl Core {
             }
         }
         let id = NodeId::new(&of.mesh, &of.node).map_err(invalid)?;
-        let request = |file, kind, context| -> Result<Base64, Refused> {
+        let request = |file, kind| -> Result<Base64, Refused> {
             let keys = identity::keys_or_new(&self.dir, file)?;
-            let request = Request::new(&keys, kind, &id, context).map_err(Refused::internal)?;
+            let request = Request::new(&keys, kind, &id, &[]).map_err(Refused::internal)?;
             Ok(Base64(request.to_bytes().map_err(Refused::internal)?))
         };
-        let issuer = request(files::ISSUER_KEYS, Kind::Issuer, ISSUER_CONTEXT)?;
-        let log = request(files::LOG_KEYS, Kind::Log, LOG_CONTEXT)?;
+        let issuer = request(files::ISSUER_KEYS, Kind::Issuer)?;
+        let log = request(files::LOG_KEYS, Kind::Log)?;
         Ok(IssuerRequest { node: of.node.clone(), issuer, log })
     }
 
