@@ -32,7 +32,7 @@ pub use member::{
 };
 pub use mesh::{
     AddIssuerRequest, FoundReply, FoundRequest, IssuerRequest, IssuerRequestOf, JoinReply,
-    JoinRequest, NodeName, Policy,
+    JoinRequest, NodeName,
 };
 pub use status::{CertificateStatus, State, Status, StoqdStatus};
 
