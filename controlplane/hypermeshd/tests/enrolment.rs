@@ -153,7 +153,10 @@ fn a_revoked_name_is_gone_for_good_and_a_route_is_bounded() {
         prefix: prefix.parse().unwrap(),
     };
     client.post::<_, Done>(path::ROUTE_ADD, &route("10.2.0.0/16")).unwrap();
-    assert_eq!(code(client.post::<_, Done>(path::ROUTE_ADD, &route("0.0.0.0/0"))), ErrorCode::Refused);
+    assert_eq!(
+        code(client.post::<_, Done>(path::ROUTE_ADD, &route("0.0.0.0/0"))),
+        ErrorCode::Refused
+    );
     let node = NodeName { node: "edge-b".into() };
     let revoked: hypermesh_api::Revoked = client.post(path::REVOKE, &node).unwrap();
     assert!(revoked.not_pushed.unwrap().contains("stoqd"), "there is no stoqd here");

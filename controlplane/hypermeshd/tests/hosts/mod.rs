@@ -14,7 +14,9 @@ use hypermesh_api::{
     IssuerRequestOf, JoinReply, JoinRequest, Refusal, TokenReply, TokenRequest, TokenRole, path,
 };
 use stoq_identity::{Kind, PrivateKeys};
-use stoq_trustchain::{Authority, Dates, ISSUER_VALIDITY, Prefixes, ROOT_VALIDITY, Request, Subject};
+use stoq_trustchain::{
+    Authority, Dates, ISSUER_VALIDITY, Prefixes, ROOT_VALIDITY, Request, Subject,
+};
 use tempfile::TempDir;
 
 /// How long a daemon may take to start or answer on a busy machine.
