@@ -9,7 +9,9 @@ use std::sync::Arc;
 use mesh::forge::{self, ALT_KEY, ALT_SIGNATURE, sign_alternatively, sign_classically};
 use mesh::{Mesh, NONE, new_keys, now};
 use stoq_identity::der::{self, BIT_STRING, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, element};
-use stoq_identity::{Expected, Options, PrivateKeys, PublicKeys, Role, Verifier};
+use stoq_identity::{
+    Expected, Options, Policy, PrivateKeys, PublicKeys, Role, Verifier, root_keys,
+};
 use stoq_trustchain::{Authority, Dates, LEAF_VALIDITY, Prefixes, ROOT_VALIDITY, Subject};
 
 /// The field `subjectPublicKeyInfo` of a TBSCertificate of version 3.
@@ -164,6 +166,23 @@ fn no_bit_of_an_issuer_can_be_changed() {
         })
         .collect();
     assert_eq!(taken, []);
+}
+
+/// Who joins knows the root's keys by the token, and takes the certificate from the first node it meets.
+#[test]
+fn a_root_that_its_own_keys_did_not_sign_as_it_is_is_refused() {
+    const NAME_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x1e];
+    let mesh = Mesh::new("lab");
+    let whole = mesh.root.certificate();
+    for policy in [Policy::Hybrid, Policy::Classical] {
+        root_keys(whole, policy).unwrap();
+        // Unconstrained, by one who has broken the alternative algorithm, and by one who needs not.
+        let free = forge::without(whole, &[NAME_CONSTRAINTS]);
+        let resigned = sign_alternatively(&free, mesh.root.keys());
+        for forged in [&free, &resigned, &sign_classically(&resigned, &new_keys())] {
+            assert!(root_keys(forged, policy).is_err(), "{policy}");
+        }
+    }
 }
 
 /// A root that got a new alternative key stands beside its predecessor while the mesh moves over.
