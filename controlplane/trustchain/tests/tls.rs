@@ -50,12 +50,15 @@ fn client(verifier: Arc<dyn ServerCertVerifier>, shows: Option<&Leaf>) -> Client
     ClientConnection::new(Arc::new(config), name).unwrap()
 }
 
-/// Carries the bytes of both to each other until both are done, or one refuses: at the client, at
-/// the server.
-fn shake(
-    client: &mut ClientConnection,
-    server: &mut ServerConnection,
-) -> Result<(), (Option<Error>, Option<Error>)> {
+/// Why a handshake failed, at either end.
+#[derive(Debug)]
+struct Refusal {
+    at_client: Option<Error>,
+    at_server: Option<Error>,
+}
+
+/// Carries the bytes of both to each other until both are done, or one refuses.
+fn shake(client: &mut ClientConnection, server: &mut ServerConnection) -> Result<(), Box<Refusal>> {
     for _ in 0..ROUNDS_MAX {
         let mut bytes = Vec::new();
         while client.wants_write() {
@@ -70,7 +73,7 @@ fn shake(
         feed(&bytes, |slice| client.read_tls(slice));
         let at_client = client.process_new_packets().err();
         if at_server.is_some() || at_client.is_some() {
-            return Err((at_client, at_server));
+            return Err(Box::new(Refusal { at_client, at_server }));
         }
     }
     assert!(!client.is_handshaking() && !server.is_handshaking());
@@ -91,13 +94,13 @@ fn of_mesh(mesh: &Mesh) -> Arc<ServerVerifier> {
 
 fn at_client(mesh: &Mesh, verifier: Arc<dyn ServerCertVerifier>, node: &Leaf) -> TlsReason {
     let refused = shake(&mut client(verifier, None), &mut server(mesh, node, false)).unwrap_err();
-    tls_reason(&refused.0.unwrap()).unwrap().clone()
+    tls_reason(&refused.at_client.unwrap()).unwrap().clone()
 }
 
 fn at_server(mesh: &Mesh, shows: Option<&Leaf>) -> Error {
     let node = mesh.node("edge-a");
     let (mut client, mut server) = (client(of_mesh(mesh), shows), server(mesh, &node, true));
-    shake(&mut client, &mut server).unwrap_err().1.unwrap()
+    shake(&mut client, &mut server).unwrap_err().at_server.unwrap()
 }
 
 #[test]

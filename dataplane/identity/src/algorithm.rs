@@ -6,7 +6,9 @@
 //! an old number meant never changes.
 //!
 //! FALCON is FN-DSA-1024 as `fn-dsa` 0.4 has it: message not hashed before, no context. The
-//! standard (FIPS 206) is a draft, so its object identifier is ours and carries a version.
+//! standard (FIPS 206) is a draft: encodings of keys and signatures and the hashing of messages are
+//! not those of FALCON's last submission, and may change again. So its object identifier is ours and
+//! carries a version.
 
 use std::sync::{Mutex, PoisonError};
 
