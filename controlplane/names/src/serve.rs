@@ -73,9 +73,14 @@ pub enum StartError {
     /// More listeners than are served.
     #[error("expected at most {MAX_LISTENERS} listeners for names, got {0}")]
     Listeners(usize),
-    /// The runtime did not take a socket, or there is none.
-    #[error("expected to serve names in a tokio runtime with I/O and time, got: {0}")]
-    Runtime(#[from] io::Error),
+    /// The runtime did not take a socket.
+    #[error(
+        "expected the runtime to take the sockets for names, got: {0}; look at the limit of open files"
+    )]
+    Socket(#[from] io::Error),
+    /// It was called outside of a runtime.
+    #[error("expected to serve names in a tokio runtime, got none; start it from a task")]
+    NoRuntime(#[from] tokio::runtime::TryCurrentError),
 }
 
 /// The server of the mesh's names, until it is dropped.
@@ -91,8 +96,9 @@ impl Names {
     /// Serves `zone` on the listeners. Must be called in a tokio runtime.
     ///
     /// # Errors
-    /// When there are too many listeners, or the runtime does not take a socket.
+    /// When there are too many listeners, there is no runtime, or it does not take a socket.
     pub fn start(config: Config, zone: Zone) -> Result<Self, StartError> {
+        tokio::runtime::Handle::try_current()?;
         if config.listeners.len() > MAX_LISTENERS {
             return Err(StartError::Listeners(config.listeners.len()));
         }

@@ -174,12 +174,18 @@ impl<'a> Certificate<'a> {
             let curve = algorithm.parameters.clone().and_then(|curve| curve.oid().ok());
             oid = curve.map(|curve| curve.to_id_string()).unwrap_or_default();
         }
-        match oid.as_str() {
-            "1.2.840.10045.3.1.7" => Ok(KeyKind::P256),
-            "1.3.132.0.34" => Ok(KeyKind::P384),
-            "1.3.101.112" => Ok(KeyKind::Ed25519),
-            _ => Err(CertificateError::KeyAlgorithm { got: oid }),
+        let kind = match oid.as_str() {
+            "1.2.840.10045.3.1.7" => KeyKind::P256,
+            "1.3.132.0.34" => KeyKind::P384,
+            "1.3.101.112" => KeyKind::Ed25519,
+            _ => return Err(CertificateError::KeyAlgorithm { got: oid }),
+        };
+        // A point has a short form too (RFC 5480 §2.2): the same key under another fingerprint.
+        let length = self.public_key().len();
+        if length != kind.public_len() {
+            return Err(malformed(format!("a public key of {length} bytes")));
         }
+        Ok(kind)
     }
 
     /// Its names in the DNS.

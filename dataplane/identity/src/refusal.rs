@@ -145,6 +145,14 @@ pub enum RootsError {
         /// What is wrong.
         error: AlternativeError,
     },
+    /// The root's key did not sign it as it is.
+    #[error(
+        "root certificate {index}: expected one that its own key signed, got an altered one: take the file as it was issued"
+    )]
+    Signature {
+        /// Its place, from 1.
+        index: usize,
+    },
     /// More intermediates are known than there can be issuers.
     #[error(
         "expected at most {MAX_KNOWN_INTERMEDIATES} known intermediates, got {got}: withdraw issuers that are not used"

@@ -19,9 +19,9 @@ pub(crate) struct Root {
 }
 
 impl Root {
-    /// Reads the root at `index` (from 1) of those given. Under [`Policy::Hybrid`] it has to bear
-    /// its own alternative signature. Its classical one says nothing: who could replace the file
-    /// could have signed another.
+    /// Reads the root at `index` (from 1) of those given. It has to bear its own signature, under
+    /// [`Policy::Hybrid`] both: a host that joins knows the root by its keys alone, and gets the
+    /// certificate, with its dates and constraints, from somebody whom it does not know yet.
     pub(crate) fn read(
         der: &[u8],
         index: usize,
@@ -40,6 +40,9 @@ impl Root {
                 .alternative()
                 .and_then(|alternative| alternative.verify(der, keys.alternative(), allowed));
             checked.map_err(|error| RootsError::Alternative { index, error })?;
+        }
+        if !certificate.is_signed_by(&keys) {
+            return Err(RootsError::Signature { index });
         }
         let owned = CertificateDer::from(der);
         let anchor = anchor_from_trusted_cert(&owned)

@@ -237,25 +237,44 @@ impl Verifier {
     /// The first rule that it breaks.
     pub fn verify_issuer(&self, der: &[u8], now: SystemTime) -> Result<PeerIdentity, VerifyError> {
         let certificate = Certificate::parse(der)?;
+        // Its form is checked as strictly as in a chain: no second form of any field, no extension
+        // twice, none that is critical and unknown (RFC 5280 §4.2).
+        let owned = CertificateDer::from(der);
+        EndEntityCert::try_from(&owned).map_err(|error| self.explain(error, Role::Server))?;
         self.check_issuer(&certificate)?;
         let untrusted = |reason: &str| VerifyError::Untrusted {
             roots: self.roots.len(),
             reason: reason.to_owned(),
         };
-        let named: Vec<_> =
-            self.roots.iter().filter(|root| root.subject == certificate.issuer()).collect();
-        let reason = if named.is_empty() { "UnknownIssuer" } else { "InvalidSignature" };
-        let root = named.into_iter().find(|root| certificate.is_signed_by(&root.keys));
-        let root = root.ok_or_else(|| untrusted(reason))?;
-        if self.options.policy == Policy::Hybrid {
-            self.check_alternative(&certificate, &root.keys, "its issuer's")?;
-        }
+        let root = self.issuing_root(&certificate)?;
         root.check_validity(now)?;
         check_dates(certificate.not_before(), certificate.not_after(), now)?;
         if !certificate.signs_certificates() || certificate.path_length() != Some(0) {
             return Err(untrusted("an issuer's certificate that does not say so"));
         }
         self.peer(&certificate, Kind::Issuer, root.keys.fingerprint(), Duration::ZERO)
+    }
+
+    /// The root that signed the certificate of an issuer. Roots may share a name and a classical key
+    /// while the alternative one is replaced, so that each of them is tried.
+    fn issuing_root(&self, certificate: &Certificate<'_>) -> Result<&Root, VerifyError> {
+        let untrusted = |reason: &str| VerifyError::Untrusted {
+            roots: self.roots.len(),
+            reason: reason.to_owned(),
+        };
+        let mut refused = untrusted("UnknownIssuer");
+        for root in self.roots.iter().filter(|root| root.subject == certificate.issuer()) {
+            let checked = match self.options.policy {
+                _ if !certificate.is_signed_by(&root.keys) => Err(untrusted("InvalidSignature")),
+                Policy::Hybrid => self.check_alternative(certificate, &root.keys, "its issuer's"),
+                Policy::Classical => Ok(()),
+            };
+            match checked {
+                Ok(()) => return Ok(root),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
     }
 
     /// What the certificate is for, if that is what is expected. Certificates from before there were
@@ -310,11 +329,26 @@ impl Verifier {
         path: &VerifiedPath<'_>,
         now: SystemTime,
     ) -> Result<[u8; 32], VerifyError> {
-        let root = self.roots.iter().find(|root| root.anchor == *path.anchor());
-        let Some(root) = root else {
-            let reason = "UnknownIssuer".to_owned();
-            return Err(VerifyError::Untrusted { roots: self.roots.len(), reason });
-        };
+        let reason = "UnknownIssuer".to_owned();
+        let mut refused = VerifyError::Untrusted { roots: self.roots.len(), reason };
+        // Roots that differ in the alternative key alone are one and the same to `webpki`.
+        for root in self.roots.iter().filter(|root| root.anchor == *path.anchor()) {
+            match self.verify_below(root, certificate, path, now) {
+                Ok(issuer) => return Ok(issuer),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+
+    /// The path from one root.
+    fn verify_below(
+        &self,
+        root: &Root,
+        certificate: &Certificate<'_>,
+        path: &VerifiedPath<'_>,
+        now: SystemTime,
+    ) -> Result<[u8; 32], VerifyError> {
         root.check_validity(now)?;
         let (policy, hybrid) = (self.options.policy, self.options.policy == Policy::Hybrid);
         let mut above = root.keys.clone();

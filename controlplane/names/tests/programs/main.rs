@@ -10,7 +10,7 @@ mod signed;
 mod upstream;
 
 use bed::{Bed, HOST_V6, Served, can_run, zone};
-use stoq_names::{LOOPBACK, Outcome, ZoneKey};
+use stoq_names::{Audience, Config, LOOPBACK, Listener, Names, Outcome, StartError, ZoneKey};
 
 const NODES: &[(&str, u16)] = &[("edge-a", 1), ("edge-b", 2), ("edge-c", 3)];
 
@@ -102,6 +102,16 @@ fn with_the_names_their_sockets_go() {
         let served = Served::start(&bed.host, zone(&key, NODES, 1), vec![]);
         assert_eq!(served.with(|names| names.addresses().len()), 2);
     }
+}
+
+#[test]
+fn without_a_runtime_it_says_so() {
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let udp = std::net::UdpSocket::bind(tcp.local_addr().unwrap()).unwrap();
+    let listener = Listener::from_sockets(udp, tcp, Audience::Host).unwrap();
+    let config = Config { listeners: vec![listener], upstreams: vec![] };
+    let refused = Names::start(config, zone(&ZoneKey::generate().unwrap(), NODES, 1));
+    assert!(matches!(refused, Err(StartError::NoRuntime(_))), "{refused:?}");
 }
 
 fn first_word(line: &str) -> &str {
