@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Call, ErrorCode, Refusal, Reply, VERSION};
 
-/// Longest request line in bytes (4 MiB): a snapshot of 10,000 peers with a few prefixes each.
-pub const MAX_REQUEST_BYTES: usize = 4 << 20;
+/// Longest request line in bytes (24 MiB): the bundle of a mesh of 10,000 nodes, whose signed records take
+/// some 1.7 KiB each, in base64. Plain snapshots are a tenth of that.
+pub const MAX_REQUEST_BYTES: usize = 24 << 20;
 
 /// Longest reply line in bytes (16 MiB): the status of 10,000 links at about 300 bytes, with room.
 pub const MAX_REPLY_BYTES: usize = 16 << 20;
@@ -95,11 +96,14 @@ mod tests {
             allowed_ips: vec!["10.2.0.0/16".into()],
         };
         let point = CapturePoint::Wire;
+        let bundle = Snapshot { number: 8, peers: Vec::new(), bundle: Some("AAEC".into()) };
         vec![
             Request::Status {},
             Request::Reload {},
             Request::Drain {},
-            Request::Push { snapshot: Snapshot { number: 7, peers: vec![peer] } },
+            Request::Push { snapshot: Snapshot { number: 7, peers: vec![peer], bundle: None } },
+            Request::Push { snapshot: bundle },
+            Request::Identity { certificate: "/id.pem".into(), key: "/id.pem".into() },
             Request::Capture(CaptureRequest { point, packets: 1, bytes: 2, seconds: 3 }),
         ]
     }
@@ -124,7 +128,8 @@ mod tests {
     fn reading_needs_the_least_right_and_pushing_its_own() {
         let rights: Vec<_> = every_request().iter().map(Request::right).collect();
         let operate = Right::Operate;
-        assert_eq!(rights, [Right::Read, operate, operate, Right::Push, operate]);
+        let push = Right::Push;
+        assert_eq!(rights, [Right::Read, operate, operate, push, push, push, operate]);
     }
 
     #[test]

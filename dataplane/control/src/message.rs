@@ -1,8 +1,10 @@
 //! Requests, responses, and the rights that requests need. Used by both ends of the socket.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{Snapshot, Status, VERSION};
+use crate::{Certificate, Snapshot, Status, VERSION};
 
 /// One request, with the version of these messages.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,6 +56,13 @@ pub enum Request {
         /// The whole set of pushed peers.
         snapshot: Snapshot,
     },
+    /// Read the node's certificate and keys again, after a renewal; links are replaced, none is lost.
+    Identity {
+        /// Path of the certificate: must be the configured one.
+        certificate: PathBuf,
+        /// Path of the keys: must be the configured one.
+        key: PathBuf,
+    },
     /// Stream packets as pcap after the reply, until a limit is reached or the client closes.
     Capture(CaptureRequest),
     /// Open a stream to a service of a peer; after the reply the connection is the stream.
@@ -74,7 +83,7 @@ impl Request {
             Self::Reload {} | Self::Drain {} | Self::Capture(_) | Self::Stream { .. } => {
                 Right::Operate
             }
-            Self::Push { .. } => Right::Push,
+            Self::Push { .. } | Self::Identity { .. } => Right::Push,
         }
     }
 }
@@ -87,7 +96,7 @@ pub enum Right {
     Read,
     /// Reload, drain, capture.
     Operate,
-    /// Push peers and prefixes: the control plane.
+    /// Push peers and prefixes, and have a renewed identity read: the control plane.
     Push,
 }
 
@@ -145,6 +154,11 @@ pub enum Response {
         number: u64,
         /// Names of pushed peers that were left out because the file has a peer of that name.
         overridden: Vec<String>,
+    },
+    /// To [`Request::Identity`]: the certificate that is in use now.
+    Identity {
+        /// What it is.
+        certificate: Certificate,
     },
     /// To [`Request::Capture`]: pcap bytes follow this line.
     Capture {

@@ -1,4 +1,5 @@
-//! The peers that the control plane pushes: one numbered, complete set at a time.
+//! What the control plane pushes: one numbered, complete set of peers at a time, plain or as the mesh's
+//! signed bundle.
 
 use std::net::SocketAddr;
 
@@ -10,8 +11,12 @@ use serde::{Deserialize, Serialize};
 pub struct Snapshot {
     /// Rises with each snapshot, over restarts of both daemons too.
     pub number: u64,
-    /// The peers, each name once.
+    /// The peers, each name once; none if there is a bundle, which names them by signed records.
+    #[serde(default)]
     pub peers: Vec<SnapshotPeer>,
+    /// The mesh's signed state: a postcard-encoded bundle in base64 (RFC 4648 §4, with padding).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<String>,
 }
 
 /// One pushed peer.

@@ -25,9 +25,39 @@ pub struct Status {
     /// Number of the pushed snapshot that is in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<u64>,
+    /// Number of the mesh bundle that is in force: the height of the ledger that it was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<u64>,
+    /// Sequence of the revocation set that is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocation_sequence: Option<u64>,
+    /// This node's certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Certificate>,
     /// What the operator should mend, each with the command.
     #[serde(default)]
     pub warnings: Vec<String>,
+}
+
+/// This node's certificate, as far as a control plane needs it to renew in time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// Whom it names: `stoq://MESH/NODE`.
+    pub node: String,
+    /// What it is for: `node`, by its policy identifier.
+    pub kind: String,
+    /// Its serial number, lower-case hexadecimal.
+    pub serial: String,
+    /// Its start in seconds since the Unix epoch.
+    pub not_before_s: u64,
+    /// Its end in seconds since the Unix epoch.
+    pub not_after_s: u64,
+    /// SHA-256 of the node's two public keys, lower-case hexadecimal.
+    pub keys: String,
+    /// Which signatures are asked for: `hybrid` or `classical`.
+    pub policy: String,
+    /// Whether a proof that it is in its issuer's log came with it.
+    pub logged: bool,
 }
 
 /// The selected port.

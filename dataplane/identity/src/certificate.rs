@@ -64,11 +64,35 @@ pub enum CertificateError {
 const EC_PUBLIC_KEY: &str = "1.2.840.10045.2.1";
 
 /// The kinds of keys that a node may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum KeyKind {
     P256,
     P384,
     Ed25519,
+}
+
+impl KeyKind {
+    /// Its number in our own encodings.
+    pub(crate) const fn number(self) -> u8 {
+        match self {
+            Self::P256 => 1,
+            Self::P384 => 2,
+            Self::Ed25519 => 3,
+        }
+    }
+
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
+        [Self::P256, Self::P384, Self::Ed25519].into_iter().find(|kind| kind.number() == number)
+    }
+
+    /// Length of its public keys in bytes (RFC 5480 §2.2 without compression, RFC 8410 §4).
+    pub(crate) const fn public_len(self) -> usize {
+        match self {
+            Self::P256 => 65,
+            Self::P384 => 97,
+            Self::Ed25519 => 32,
+        }
+    }
 }
 
 /// A parsed certificate, still in the DER that it was parsed from.

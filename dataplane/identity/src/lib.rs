@@ -11,15 +11,27 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests"))]
 
+mod algorithm;
 mod certificate;
+pub mod der;
+mod encoding;
+mod keys;
 mod load;
 mod name;
+mod oid;
+mod pem;
+mod possession;
+mod signature;
 mod span;
 mod verify;
 
+pub use algorithm::{ALTERNATIVE_KEY_MAX, ALTERNATIVE_SIGNATURE_MAX, Algorithm};
 pub use certificate::{CertificateError, MAX_CERTIFICATE_BYTES};
+pub use keys::{KeyError, PUBLIC_KEYS_MAX, Policy, PrivateKeys, PublicKeys};
 pub use load::{File, Identity, LoadError, Open, Warning};
 pub use name::{NAME_MAX, NameError, NodeId, check_name};
+pub use possession::possession_body;
+pub use signature::{Label, SIGNATURE_MAX, Signature, SignatureError};
 pub use span::Span;
 pub use verify::{MAX_INTERMEDIATES, PeerIdentity, Role, RootsError, Verifier, VerifyError};
 

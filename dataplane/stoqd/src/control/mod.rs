@@ -16,7 +16,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use crossbeam::channel::Receiver;
-use stoq_control::{CapturePoint, Refusal, Right, Snapshot, Status};
+use stoq_control::{CapturePoint, Certificate, Refusal, Right, Snapshot, Status};
 
 use crate::config::Control;
 use crate::worker::Copied;
@@ -51,6 +51,13 @@ pub trait Operations: Send + Sync + 'static {
     /// # Errors
     /// Why nothing has changed.
     fn push(&self, snapshot: Snapshot) -> Result<Vec<String>, Refusal>;
+
+    /// Reads the identity's files again; both paths must be the configured ones. Returns the certificate
+    /// that is in use then.
+    ///
+    /// # Errors
+    /// Why nothing has changed.
+    fn identity(&self, certificate: &Path, key: &Path) -> Result<Certificate, Refusal>;
 
     /// Begins to copy packets; ends when the receiver is dropped.
     ///

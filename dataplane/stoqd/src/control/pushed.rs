@@ -233,7 +233,7 @@ allowed_ips = ['10.2.0.0/16']
         let config = config(FILE_TEXT);
         let mut pushed = PushedPeers::open(&state).unwrap();
         assert_eq!(pushed.number(), None);
-        let snapshot = Snapshot { number: 5, peers: vec![peer("edge-c", &["10.3.0.0/16"])] };
+        let snapshot = Snapshot { number: 5, peers: vec![peer("edge-c", &["10.3.0.0/16"])], bundle: None };
         pushed.push(snapshot.clone(), &config).unwrap();
         let mut again = PushedPeers::open(&state).unwrap();
         assert_eq!(again.number(), Some(5));
@@ -244,7 +244,7 @@ allowed_ips = ['10.2.0.0/16']
             let refusal = again.push(Snapshot { number, ..snapshot.clone() }, &config).unwrap_err();
             assert!(refusal.message.contains("above number 5"), "{}", refusal.message);
         }
-        again.push(Snapshot { number: 6, peers: Vec::new() }, &config).unwrap();
+        again.push(Snapshot { number: 6, peers: Vec::new(), bundle: None }, &config).unwrap();
         assert_eq!(again.merged(&config).0.len(), 1);
         std::fs::remove_dir_all(&state).unwrap();
     }
@@ -263,7 +263,7 @@ allowed_ips = ['10.2.0.0/16']
             (&[peer("edge-c", &["10.3.0.0/16"]), peer("edge-d", &["10.3.0.0/16"])], "`edge-c` and"),
         ];
         for (peers, part) in cases {
-            let snapshot = Snapshot { number: 1, peers: peers.to_vec() };
+            let snapshot = Snapshot { number: 1, peers: peers.to_vec(), bundle: None };
             let refusal = pushed.push(snapshot, &config).unwrap_err();
             assert_eq!(refusal.code, ErrorCode::Refused);
             assert!(refusal.message.contains(part), "{}", refusal.message);
@@ -282,7 +282,7 @@ allowed_ips = ['10.2.0.0/16']
             peer("edge-c", &["10.2.0.0/16", "10.3.0.0/16"]),
             peer("edge-a", &[]),
         ];
-        pushed.push(Snapshot { number: 1, peers }, &config(FILE_TEXT)).unwrap();
+        pushed.push(Snapshot { number: 1, peers, bundle: None }, &config(FILE_TEXT)).unwrap();
         let (peers, left_out) = pushed.merged(&config(FILE_TEXT));
         assert_eq!(peers.len(), 2);
         assert_eq!(peers[0].allowed_ips, ["10.2.0.0/16".parse().unwrap()]);

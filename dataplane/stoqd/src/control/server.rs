@@ -141,6 +141,9 @@ fn perform(operations: &impl Operations, request: Request) -> Response {
             let number = snapshot.number;
             operations.push(snapshot).map(|overridden| Response::Pushed { number, overridden })
         }
+        Request::Identity { certificate, key } => operations
+            .identity(&certificate, &key)
+            .map(|certificate| Response::Identity { certificate }),
         Request::Capture(_) | Request::Stream { .. } => Err(Refusal::new(
             ErrorCode::Invalid,
             "expected a request with one answer, got one that turns the connection around",
@@ -226,6 +229,7 @@ fn name_of(request: &Request) -> &'static str {
         Request::Reload {} => "reload",
         Request::Drain {} => "drain",
         Request::Push { .. } => "push",
+        Request::Identity { .. } => "identity",
         Request::Capture(_) => "capture",
         Request::Stream { .. } => "stream",
     }

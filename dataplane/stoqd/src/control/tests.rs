@@ -44,6 +44,11 @@ impl Operations for Daemon {
         Ok(pushed.merged(&self.config).1)
     }
 
+    fn identity(&self, certificate: &Path, key: &Path) -> Result<Certificate, Refusal> {
+        assert_eq!([certificate, key], [Path::new("/id.pem"); 2]);
+        Ok(Certificate { node: "stoq://hq/edge-a".into(), ..Certificate::default() })
+    }
+
     fn capture(&self, _point: CapturePoint) -> Result<Receiver<Copied>, Refusal> {
         let (sender, receiver) = crossbeam::channel::bounded(16);
         for size in [10_usize, 20, 30] {
@@ -171,7 +176,7 @@ fn a_push_is_bounded_persisted_and_numbered() {
     let snapshot = |number, name: &str, prefix: &str| {
         let allowed_ips = vec![prefix.into()];
         let peer = SnapshotPeer { name: name.into(), endpoints: Vec::new(), allowed_ips };
-        Request::Push { snapshot: Snapshot { number, peers: vec![peer] } }
+        Request::Push { snapshot: Snapshot { number, peers: vec![peer], bundle: None } }
     };
     let pushed = running.call(snapshot(1, "edge-b", "10.7.0.0/16")).unwrap();
     assert_eq!(pushed, Response::Pushed { number: 1, overridden: vec!["edge-b".into()] });
