@@ -13,9 +13,6 @@ use stoq_tuning::{DEFAULT_RECORD, stage_names};
 
 pub use mesh::{Behind, Create, Host, Join, Mesh, Output, Role, Route, Token};
 
-/// The control plane's local socket.
-const HYPERMESH_SOCKET: &str = "/run/hypermesh/hypermeshd.sock";
-
 /// Where hypermeshd keeps this node's certificate and keys.
 pub const IDENTITY: &str = "/var/lib/hypermesh/identity.pem";
 
@@ -36,7 +33,7 @@ pub struct Arguments {
     pub socket: PathBuf,
 
     /// The control plane's socket.
-    #[arg(long, global = true, value_name = "PATH", default_value = HYPERMESH_SOCKET)]
+    #[arg(long, global = true, value_name = "PATH", default_value = hypermesh_api::DEFAULT_SOCKET)]
     pub hypermesh_socket: PathBuf,
 
     #[command(subcommand)]

@@ -58,6 +58,17 @@ impl From<ClientError> for Failure {
     }
 }
 
+impl From<hypermesh_api::ClientError> for Failure {
+    fn from(error: hypermesh_api::ClientError) -> Self {
+        use hypermesh_api::ClientError as Error;
+        let text = error.to_string();
+        match error {
+            Error::Unreachable { .. } | Error::Broken(_) => Self::Unreachable(text),
+            Error::Malformed { .. } | Error::Refused(_) => Self::Refused(text),
+        }
+    }
+}
+
 impl From<PkiError> for Failure {
     fn from(error: PkiError) -> Self {
         Self::Usage(error.to_string())

@@ -81,10 +81,7 @@ impl Files {
         let path = self.at(CONFIG);
         let failed = |source| Error::Io { what: format!("{}", path.display()), source };
         let text = fs::read_to_string(&path).map_err(failed)?;
-        if !text.contains("\nport = ") {
-            let plain = text.replacen("[transport]\n", "[transport]\nport = \"mio\"\n", 1);
-            fs::write(&path, plain).map_err(failed)?;
-        }
+        fs::write(&path, text.replace("port = \"auto\"", "port = \"mio\"")).map_err(failed)?;
         Ok(CONFIG)
     }
 }

@@ -300,8 +300,8 @@ fn link_state(status: &Value, peer: &str) -> Option<String> {
 
 /// The tunnel address of a node in what `mesh members --json` printed.
 fn address_in(members: &Value, node: &str, family: Family) -> Option<IpAddr> {
-    let members = members.as_array()?;
-    let member = members.iter().find(|member| member["name"] == node)?;
+    let members = members["members"].as_array()?;
+    let member = members.iter().find(|member| member["node"] == node)?;
     let addresses = member["addresses"].as_array()?;
     let addresses = addresses.iter().filter_map(|text| {
         let (address, _length) = text.as_str()?.split_once('/')?;
@@ -329,14 +329,22 @@ pub fn bare_hosts(bed: &Bed, binaries: &MeshBinaries, count: u8) -> Result<Vec<M
 /// The command that failed, with what it said.
 pub fn create(bed: &Bed, binaries: &MeshBinaries, count: u8) -> Result<Vec<MeshHost>> {
     let mut hosts = bare_hosts(bed, binaries, count)?;
-    let (first, others) = hosts.split_at_mut(1);
-    first[0].create(&["--ipv4", "10.92.0.0/24"])?;
+    found_and_join(&mut hosts)?;
+    Ok(hosts)
+}
+
+/// Makes bare hosts one mesh by the three commands, and waits until each has a link to each.
+///
+/// # Errors
+/// The command that failed, with what it said.
+pub fn found_and_join(hosts: &mut [MeshHost]) -> Result<()> {
+    let Some((first, others)) = hosts.split_first_mut() else { return Ok(()) };
+    first.create(&["--ipv4", "10.92.0.0/24"])?;
     for host in others {
-        let token = first[0].token(&host.name)?;
+        let token = first.token(&host.name)?;
         host.join(&token)?;
     }
-    wait_for_full_mesh(&hosts)?;
-    Ok(hosts)
+    wait_for_full_mesh(hosts)
 }
 
 /// Waits until each host has a link to each other one.
@@ -366,7 +374,8 @@ mod tests {
             { "peer": "edge-b", "state": "connecting" }, { "peer": "edge-c", "state": "up" } ] });
         assert_eq!(link_state(&status, "edge-c").as_deref(), Some("up"));
         assert_eq!(link_state(&status, "edge-d"), None);
-        let members = json!([{ "name": "edge-a", "addresses": ["fd12::1/128", "10.92.0.1/32"] }]);
+        let member = json!({ "node": "edge-a", "addresses": ["fd12::1/128", "10.92.0.1/32"] });
+        let members = json!({ "members": [member] });
         let address = |family| address_in(&members, "edge-a", family).map(|a| a.to_string());
         assert_eq!(address(Family::V6).as_deref(), Some("fd12::1"));
         assert_eq!(address(Family::V4).as_deref(), Some("10.92.0.1"));
