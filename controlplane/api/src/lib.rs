@@ -26,9 +26,9 @@ pub use log::{
     ProofQuery, RangeQuery,
 };
 pub use member::{
-    Done, Endpoints, EnrolReply, EnrolRequest, Member, MemberState, Members, NodeRole, Operator,
+    Done, Endpoints, EnrolReply, EnrolRequest, Member, MemberState, Members, Operator,
     OperatorCertificate, OperatorName, OperatorRequest, OperatorRole, Operators, RenewReply,
-    RenewRequest, Revoked, Route, TokenInfo, TokenReply, TokenRequest, Tokens,
+    RenewRequest, Revoked, Route, TokenInfo, TokenReply, TokenRequest, TokenRole, Tokens,
 };
 pub use mesh::{
     AddIssuerRequest, FoundReply, FoundRequest, IssuerRequest, IssuerRequestOf, JoinReply,

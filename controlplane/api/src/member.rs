@@ -8,15 +8,19 @@ use utoipa::ToSchema;
 
 use crate::Base64;
 
-/// What a node is to the mesh.
+/// What a token makes of its holder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum NodeRole {
-    /// A host with its own addresses.
+pub enum TokenRole {
+    /// A node of the mesh, with tunnel addresses.
     #[default]
-    Member,
-    /// A host that may carry a site's networks.
-    Gateway,
+    Node,
+    /// An operator who reads.
+    Viewer,
+    /// An operator who makes tokens.
+    Operator,
+    /// An operator who may do everything.
+    Admin,
 }
 
 /// Asks for an enrolment token.
@@ -25,9 +29,9 @@ pub enum NodeRole {
 pub struct TokenRequest {
     /// The name that the node will have.
     pub node: String,
-    /// Its role.
+    /// What the holder becomes.
     #[serde(default)]
-    pub role: NodeRole,
+    pub role: TokenRole,
     /// Life of the token in seconds.
     pub expires_s: u64,
     /// Where the joiner reaches this API (`host:port`); the daemon's own if empty.
@@ -131,8 +135,6 @@ pub struct Member {
     pub id: String,
     /// How it stands.
     pub state: MemberState,
-    /// Its role.
-    pub role: NodeRole,
     /// Whether it issues certificates.
     pub issuer: bool,
     /// Its tunnel addresses.

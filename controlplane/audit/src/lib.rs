@@ -1,0 +1,2 @@
+//! The hash-chained audit log.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Signed objects of a mesh, which both planes read.
+#![forbid(unsafe_code)]
