@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use stoq_control::ClientError;
 use stoq_pki::PkiError;
+use stoq_trustchain::TrustError;
 use stoq_tuning::TuneError;
 use thiserror::Error;
 
@@ -71,6 +72,12 @@ impl From<hypermesh_api::ClientError> for Failure {
 
 impl From<PkiError> for Failure {
     fn from(error: PkiError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl From<TrustError> for Failure {
+    fn from(error: TrustError) -> Self {
         Self::Usage(error.to_string())
     }
 }
