@@ -4,7 +4,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use stoq_identity::{NodeId, Role, Verifier};
+use stoq_identity::{NodeId, Options, Policy, Role, RootsError, Verifier};
 
 /// The root of a mesh `lab` whose key is lost, and the one certificate that was issued under it:
 /// nobody can make another that is accepted.
@@ -20,7 +20,7 @@ const NOW_S: u64 = 1_796_083_200;
 /// only if that is the one that was issued.
 pub fn chain(data: &[u8]) {
     let [root, node] = CORPUS.map(|file| split(file)[0]);
-    let verifier = Verifier::new(&[root], "lab").expect("the root is one");
+    let verifier = classical(&[root]).expect("the root is one");
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW_S);
     let certificates = split(data);
     let Some((leaf, others)) = certificates.split_first() else { return };
@@ -36,7 +36,15 @@ pub fn chain(data: &[u8]) {
         }
     }
     // As roots, they only have to be refused or taken without harm.
+    let _ = classical(&certificates);
     let _ = Verifier::new(&certificates, "lab");
+}
+
+/// The certificates of the corpus are classical ones.
+fn classical(roots: &[&[u8]]) -> Result<Verifier, RootsError> {
+    let none: &[&[u8]] = &[];
+    let options = Options { policy: Policy::Classical, ..Options::default() };
+    Verifier::with(roots, "lab", none, options)
 }
 
 /// A name as text: what is taken prints as what it was, and what is refused says why.

@@ -3,15 +3,21 @@
 //! Parsing says nothing about trust: the verifier establishes that with the chain. Own files and
 //! peers' certificates go through the same parser.
 
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use thiserror::Error;
 use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::GeneralName;
+use x509_parser::extensions::{GeneralName, ParsedExtension, PolicyInformation};
 use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
+use x509_parser::x509::AlgorithmIdentifier;
 
+use crate::alternative::{Alternative, AlternativeError};
+use crate::keys::{Policy, PublicKeys};
+use crate::kind::Kind;
 use crate::name::{NameError, NodeId};
+use crate::verify::Role;
 
 /// Largest certificate that is looked at, in bytes of DER. A node's own is under 1 KiB, one with
 /// post-quantum alternative keys and signatures about 3.5 KiB.
@@ -58,10 +64,24 @@ pub enum CertificateError {
     /// The URI is no node's name.
     #[error("the certificate's name is invalid: {0}")]
     Name(#[from] NameError),
+    /// Its policies do not say for what one thing it is.
+    #[error(
+        "expected one certificate policy that says what the certificate is for, got {got}: issue it again"
+    )]
+    Kinds {
+        /// How many of ours there are.
+        got: usize,
+    },
+    /// Its alternative key or signature is unusable.
+    #[error(transparent)]
+    Alternative(#[from] AlternativeError),
 }
 
 /// `id-ecPublicKey`: the curve is in the parameters (RFC 5480 §2.1.1).
 const EC_PUBLIC_KEY: &str = "1.2.840.10045.2.1";
+
+/// Most addresses among a certificate's names: a node has one of each family, with room for more.
+const MAX_ADDRESSES: usize = 16;
 
 /// The kinds of keys that a node may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -96,7 +116,10 @@ impl KeyKind {
 }
 
 /// A parsed certificate, still in the DER that it was parsed from.
-pub(crate) struct Certificate<'a>(X509Certificate<'a>);
+pub(crate) struct Certificate<'a> {
+    parsed: X509Certificate<'a>,
+    der: &'a [u8],
+}
 
 impl<'a> Certificate<'a> {
     pub(crate) fn parse(der: &'a [u8]) -> Result<Self, CertificateError> {
@@ -113,20 +136,30 @@ impl<'a> Certificate<'a> {
                 parsed.raw_serial().len()
             )));
         }
-        Ok(Self(parsed))
+        Ok(Self { parsed, der })
     }
 
-    /// The one node that it names (RFC 5280 §4.2.1.6, uniformResourceIdentifier).
+    /// The certificate as it came.
+    pub(crate) fn der(&self) -> &'a [u8] {
+        self.der
+    }
+
+    /// Its names (RFC 5280 §4.2.1.6) as far as `select` takes them.
+    fn names<'s, T>(
+        &'s self,
+        select: impl Fn(&GeneralName<'s>) -> Option<T>,
+    ) -> Result<Vec<T>, CertificateError> {
+        let names = self.parsed.subject_alternative_name().map_err(malformed)?;
+        let names = names.iter().flat_map(|extension| &extension.value.general_names);
+        Ok(names.filter_map(select).collect())
+    }
+
+    /// The one node that it names.
     pub(crate) fn node_id(&self) -> Result<NodeId, CertificateError> {
-        let names = self.0.subject_alternative_name().map_err(malformed)?;
-        let uris: Vec<&str> = names
-            .iter()
-            .flat_map(|extension| &extension.value.general_names)
-            .filter_map(|name| match name {
-                GeneralName::URI(uri) => Some(*uri),
-                _ => None,
-            })
-            .collect();
+        let uris = self.names(|name| match name {
+            GeneralName::URI(uri) => Some(*uri),
+            _ => None,
+        })?;
         match uris[..] {
             [uri] => Ok(NodeId::parse(uri)?),
             _ => Err(CertificateError::NameCount { got: uris.len() }),
@@ -135,7 +168,7 @@ impl<'a> Certificate<'a> {
 
     /// The kind of its key (RFC 5480 §2.1.1 for the curves, RFC 8410 §3).
     pub(crate) fn key_kind(&self) -> Result<KeyKind, CertificateError> {
-        let algorithm = &self.0.public_key().algorithm;
+        let algorithm = &self.parsed.public_key().algorithm;
         let mut oid = algorithm.algorithm.to_id_string();
         if oid == EC_PUBLIC_KEY {
             let curve = algorithm.parameters.clone().and_then(|curve| curve.oid().ok());
@@ -149,21 +182,119 @@ impl<'a> Certificate<'a> {
         }
     }
 
+    /// Its names in the DNS.
+    pub(crate) fn dns_names(&self) -> Result<Vec<&str>, CertificateError> {
+        self.names(|name| match name {
+            GeneralName::DNSName(dns) => Some(*dns),
+            _ => None,
+        })
+    }
+
+    /// Its addresses.
+    pub(crate) fn addresses(&self) -> Result<Vec<IpAddr>, CertificateError> {
+        let octets = self.names(|name| match name {
+            GeneralName::IPAddress(octets) => Some(*octets),
+            _ => None,
+        })?;
+        if octets.len() > MAX_ADDRESSES {
+            return Err(malformed(format!("{} addresses", octets.len())));
+        }
+        let address = |octets: &[u8]| match octets.len() {
+            4 => <[u8; 4]>::try_from(octets).map(IpAddr::from).map_err(malformed),
+            16 => <[u8; 16]>::try_from(octets).map(IpAddr::from).map_err(malformed),
+            length => Err(malformed(format!("an address of {length} bytes"))),
+        };
+        octets.into_iter().map(address).collect()
+    }
+
+    /// What it is for, by its policies (RFC 5280 §4.2.1.4); `None` when none of ours is there.
+    pub(crate) fn kind(&self) -> Result<Option<Kind>, CertificateError> {
+        let mut kinds = Vec::new();
+        for extension in self.parsed.extensions() {
+            let ParsedExtension::CertificatePolicies(policies) = extension.parsed_extension()
+            else {
+                continue;
+            };
+            let ours =
+                |policy: &PolicyInformation<'_>| Kind::from_policy(policy.policy_id.as_bytes());
+            kinds.extend(policies.iter().filter_map(ours));
+        }
+        match kinds[..] {
+            [] => Ok(None),
+            [kind] => Ok(Some(kind)),
+            _ => Err(CertificateError::Kinds { got: kinds.len() }),
+        }
+    }
+
+    /// Its alternative key and signature.
+    pub(crate) fn alternative(&self) -> Result<Alternative<'_>, AlternativeError> {
+        let extensions = self.parsed.extensions().iter();
+        Alternative::read(extensions.map(|found| (found.oid.as_bytes(), found.value)))
+    }
+
+    /// Its public keys; the alternative one is not looked at under [`Policy::Classical`] when it is
+    /// unusable.
+    pub(crate) fn keys(&self, policy: Policy) -> Result<PublicKeys, CertificateError> {
+        let alternative = match (self.alternative(), policy) {
+            (Ok(alternative), _) => alternative.key,
+            (Err(_), Policy::Classical) => None,
+            (Err(error), Policy::Hybrid) => return Err(error.into()),
+        };
+        Ok(PublicKeys::new(self.key_kind()?, self.public_key(), alternative))
+    }
+
+    /// Its subject and its issuer, in DER.
+    pub(crate) fn subject(&self) -> &[u8] {
+        self.parsed.subject().as_raw()
+    }
+
+    pub(crate) fn issuer(&self) -> &[u8] {
+        self.parsed.issuer().as_raw()
+    }
+
+    /// How many authorities may stand below it (RFC 5280 §4.2.1.9); `None` when it is no authority
+    /// or does not say.
+    pub(crate) fn path_length(&self) -> Option<u32> {
+        let constraints = self.parsed.basic_constraints().ok().flatten()?;
+        constraints.value.path_len_constraint.filter(|_| constraints.value.ca)
+    }
+
+    /// Whether its key may sign certificates by its usages (RFC 5280 §4.2.1.3).
+    pub(crate) fn signs_certificates(&self) -> bool {
+        let usage = self.parsed.key_usage().ok().flatten();
+        usage.is_some_and(|usage| usage.value.key_cert_sign())
+    }
+
+    /// Checks the classical signature by the key of `issuer`, which is one of the kinds that this
+    /// product's authorities have.
+    pub(crate) fn is_signed_by(&self, issuer: &PublicKeys) -> bool {
+        let expected = issuer.signature_oid();
+        let named =
+            |identifier: &AlgorithmIdentifier<'_>| identifier.algorithm.as_bytes() == expected;
+        named(&self.parsed.signature_algorithm)
+            && named(&self.parsed.tbs_certificate.signature)
+            && self.parsed.signature_value.unused_bits == 0
+            && issuer.verify_classical(
+                self.parsed.tbs_certificate.as_ref(),
+                &self.parsed.signature_value.data,
+            )
+    }
+
     /// The public key itself, as in the certificate's bit string.
     pub(crate) fn public_key(&self) -> &[u8] {
-        &self.0.public_key().subject_public_key.data
+        &self.parsed.public_key().subject_public_key.data
     }
 
     /// Whether it may sign certificates (RFC 5280 §4.2.1.9).
     pub(crate) fn is_authority(&self) -> bool {
-        self.0.is_ca()
+        self.parsed.is_ca()
     }
 
     /// Whether it says that its key signs handshakes for servers and for clients (RFC 5280
     /// §4.2.1.3 and §4.2.1.12). What a certificate does not say, it does not allow.
     pub(crate) fn usages(&self) -> Result<Usages, CertificateError> {
-        let key = self.0.key_usage().map_err(malformed)?;
-        let extended = self.0.extended_key_usage().map_err(malformed)?;
+        let key = self.parsed.key_usage().map_err(malformed)?;
+        let extended = self.parsed.extended_key_usage().map_err(malformed)?;
         let signs = key.is_some_and(|usage| usage.value.digital_signature());
         let server = extended.as_ref().is_some_and(|usage| usage.value.server_auth);
         let client = extended.as_ref().is_some_and(|usage| usage.value.client_auth);
@@ -171,16 +302,16 @@ impl<'a> Certificate<'a> {
     }
 
     pub(crate) fn not_before(&self) -> SystemTime {
-        system_time(self.0.validity().not_before)
+        system_time(self.parsed.validity().not_before)
     }
 
     pub(crate) fn not_after(&self) -> SystemTime {
-        system_time(self.0.validity().not_after)
+        system_time(self.parsed.validity().not_after)
     }
 
     /// The serial number in lower-case hexadecimal, as other tools print it.
     pub(crate) fn serial(&self) -> String {
-        self.0.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect()
+        self.parsed.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
@@ -189,6 +320,15 @@ impl<'a> Certificate<'a> {
 pub(crate) struct Usages {
     pub(crate) server: bool,
     pub(crate) client: bool,
+}
+
+impl Usages {
+    pub(crate) fn allow(self, role: Role) -> bool {
+        match role {
+            Role::Client => self.client,
+            Role::Server => self.server,
+        }
+    }
 }
 
 fn malformed(got: impl ToString) -> CertificateError {

@@ -22,8 +22,8 @@ use zeroize::Zeroizing;
 use crate::algorithm::{Algorithm, AlternativeKey};
 use crate::certificate::KeyKind;
 use crate::encoding::{Reader, bytes_in_serde, put};
-use crate::pem;
 use crate::signature::{Label, Signature, SignatureError};
+use crate::{oid, pem};
 
 /// Label of the PEM section with the alternative private key (PKCS #8).
 pub(crate) const PEM_ALTERNATIVE_KEY: &str = "STOQ ALTERNATIVE PRIVATE KEY";
@@ -171,8 +171,18 @@ impl PublicKeys {
         }
     }
 
+    /// The algorithm of the certificates that the classical key signs, as the contents of an OBJECT
+    /// IDENTIFIER.
+    pub(crate) fn signature_oid(&self) -> &'static [u8] {
+        match self.kind {
+            KeyKind::P256 => oid::ECDSA_WITH_SHA256,
+            KeyKind::P384 => oid::ECDSA_WITH_SHA384,
+            KeyKind::Ed25519 => oid::ED25519,
+        }
+    }
+
     /// Whether the classical key alone made `signature` over exactly `message`.
-    fn verify_classical(&self, message: &[u8], signature: &[u8]) -> bool {
+    pub(crate) fn verify_classical(&self, message: &[u8], signature: &[u8]) -> bool {
         let algorithm: &'static dyn VerificationAlgorithm = match self.kind {
             KeyKind::P256 => &ECDSA_P256_SHA256_ASN1,
             KeyKind::P384 => &ECDSA_P384_SHA384_ASN1,

@@ -12,28 +12,39 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests"))]
 
 mod algorithm;
+mod alternative;
 mod certificate;
 pub mod der;
 mod encoding;
 mod keys;
+mod kind;
 mod load;
+mod mesh;
 mod name;
 mod oid;
 mod pem;
 mod possession;
+mod refusal;
+mod root;
 mod signature;
 mod span;
 mod verify;
 
 pub use algorithm::{ALTERNATIVE_KEY_MAX, ALTERNATIVE_SIGNATURE_MAX, Algorithm};
+pub use alternative::{AlternativeError, pre_tbs_certificate};
 pub use certificate::{CertificateError, MAX_CERTIFICATE_BYTES};
 pub use keys::{KeyError, PUBLIC_KEYS_MAX, Policy, PrivateKeys, PublicKeys};
+pub use kind::{Expected, Kind, OperatorRole};
 pub use load::{File, Identity, LoadError, Open, Warning};
+pub use mesh::{MESH_NAME_MAX, MESH_PREFIX_BITS, dns_name, mesh_id, mesh_name, mesh_prefix};
 pub use name::{NAME_MAX, NameError, NodeId, check_name};
 pub use possession::possession_body;
+pub use refusal::{RootsError, VerifyError};
 pub use signature::{Label, SIGNATURE_MAX, Signature, SignatureError};
 pub use span::Span;
-pub use verify::{MAX_INTERMEDIATES, PeerIdentity, Role, RootsError, Verifier, VerifyError};
+pub use verify::{
+    MAX_INTERMEDIATES, MAX_KNOWN_INTERMEDIATES, Options, PeerIdentity, Role, Verifier, root_keys,
+};
 
 /// The most roots that are trusted at a time: the mesh's own, its successor while it is rotated,
 /// and those of a few federated meshes.

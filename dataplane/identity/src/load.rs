@@ -1,4 +1,8 @@
-//! A node's own identity: its certificate, key and roots, read from the three configured files.
+//! A node's own identity: its certificate, keys and roots, read from the three configured files.
+//!
+//! The first two may be one file, so that a renewal is one rename: certificate, both private keys,
+//! and the proof that the certificate is in its issuer's log (section `STOQ LOG PROOF`), which is
+//! handed on as it is.
 //!
 //! The daemon calls it at start, at reload and for `--check`; `stoqctl doctor` calls it to tell an
 //! operator what is wrong. Loading says that the files belong together; [`Identity::check`] says
@@ -19,14 +23,24 @@ use aws_lc_rs::signature::{
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
+use zeroize::Zeroizing;
 
+use crate::alternative::AlternativeError;
 use crate::certificate::{Certificate, CertificateError, KeyKind};
+use crate::keys::{KeyError, Policy, PrivateKeys};
 use crate::name::NodeId;
-use crate::verify::{MAX_INTERMEDIATES, Role, RootsError, Verifier, VerifyError};
+use crate::refusal::{RootsError, VerifyError};
+use crate::verify::{MAX_INTERMEDIATES, Options, Role, Verifier};
 use crate::{MAX_CERTIFICATE_BYTES, MAX_ROOTS};
 
 /// Largest identity file: every root at its largest, in PEM (4/3, and room for the markers).
 const MAX_FILE_BYTES: u64 = (MAX_ROOTS * MAX_CERTIFICATE_BYTES * 3 / 2) as u64;
+
+/// Label of the PEM section with the proof that the certificate is in its issuer's log.
+const PEM_LOG_PROOF: &str = "STOQ LOG PROOF";
+
+/// An identity knows no intermediates but those in its file.
+const NONE: &[&[u8]] = &[];
 
 /// Which of the three files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +120,14 @@ pub enum LoadError {
         /// What is wrong.
         source: RootsError,
     },
+    /// The alternative private key is missing or unusable, and the policy asks for it.
+    #[error("{file} = {path:?}: {source}", file = File::Key)]
+    Alternative {
+        /// Its path.
+        path: PathBuf,
+        /// What is wrong.
+        source: KeyError,
+    },
     /// The private key is not that of the certificate.
     #[error("{file} = {path:?}: expected the private key of {id}'s certificate, got {got}; take node.key and node.crt from one `stoqctl pki issue`", file = File::Key)]
     KeyMismatch {
@@ -149,6 +171,8 @@ pub struct Identity {
     not_after: SystemTime,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
+    keys: Option<Arc<PrivateKeys>>,
+    log_proof: Option<Vec<u8>>,
     roots: Vec<CertificateDer<'static>>,
     verifier: Arc<Verifier>,
     warnings: Vec<Warning>,
@@ -181,26 +205,61 @@ impl Identity {
         authority: &Path,
         open: &Open<'_>,
     ) -> Result<Self, LoadError> {
-        let chain = certificates(File::Certificate, certificate, 1 + MAX_INTERMEDIATES, open)?;
-        let roots = certificates(File::Authority, authority, MAX_ROOTS, open)?;
-        let (key_der, mode) = private_key(key, open)?;
+        Self::load_under(Policy::Hybrid, certificate, key, authority, open)
+    }
+
+    /// As [`Identity::load_with`], under this policy: `classical` needs no alternative key.
+    ///
+    /// # Errors
+    /// Those of [`Identity::load`].
+    pub fn load_under(
+        policy: Policy,
+        certificate: &Path,
+        key: &Path,
+        authority: &Path,
+        open: &Open<'_>,
+    ) -> Result<Self, LoadError> {
+        let (text, _) = read(File::Certificate, certificate, open)?;
+        let chain = certificates(File::Certificate, certificate, 1 + MAX_INTERMEDIATES, &text)?;
+        let log_proof = log_proof(certificate, &text)?;
+        let (text, _) = read(File::Authority, authority, open)?;
+        let roots = certificates(File::Authority, authority, MAX_ROOTS, &text)?;
+        let (key_text, mode) = read(File::Key, key, open)?;
+        let key_der = private_key(key, &key_text)?;
         let invalid = |source| LoadError::Certificate { path: certificate.into(), source };
         let leaf = Certificate::parse(&chain[0]).map_err(invalid)?;
         let id = leaf.node_id().map_err(invalid)?;
+        let mismatch = |got| LoadError::KeyMismatch { path: key.into(), id: id.clone(), got };
         check_key(&leaf, &key_der).map_err(|error| match error {
-            KeyError::Certificate(source) => invalid(source),
-            KeyError::Mismatch(got) => {
-                LoadError::KeyMismatch { path: key.into(), id: id.clone(), got }
-            }
+            Misfit::Certificate(source) => invalid(source),
+            Misfit::Key(got) => mismatch(got),
         })?;
-        let not_after = leaf.not_after();
-        let verifier = Verifier::new(&roots, id.mesh())
+        let public = leaf.keys(policy).map_err(invalid)?;
+        if policy == Policy::Hybrid && public.algorithm().is_none() {
+            return Err(invalid(AlternativeError::NoKey.into()));
+        }
+        let keys = both_keys(&key_text, policy)
+            .map_err(|source| LoadError::Alternative { path: key.into(), source })?;
+        let fits = keys.as_ref().is_some_and(|keys| *keys.public() == public);
+        if policy == Policy::Hybrid && !fits {
+            return Err(mismatch("the alternative key of another certificate"));
+        }
+        let options = Options { policy, ..Options::default() };
+        let verifier = Verifier::with(&roots, id.mesh(), NONE, options)
             .map_err(|source| LoadError::Authority { path: authority.into(), source })?;
-        let verifier = Arc::new(verifier);
         let exposed = mode & 0o077 != 0;
         let warnings = exposed.then(|| Warning::KeyExposed { path: key.into(), mode });
-        let warnings = warnings.into_iter().collect();
-        Ok(Self { id, not_after, chain, key: key_der, roots, verifier, warnings })
+        Ok(Self {
+            not_after: leaf.not_after(),
+            id,
+            chain,
+            key: key_der,
+            keys: keys.map(Arc::new),
+            log_proof,
+            roots,
+            verifier: Arc::new(verifier),
+            warnings: warnings.into_iter().collect(),
+        })
     }
 
     /// Whether peers with the same roots accept this identity at the time `now`, in both roles.
@@ -232,7 +291,19 @@ impl Identity {
         &self.chain
     }
 
-    /// The private key, PKCS #8 or SEC 1 (DER).
+    /// Both private keys, to sign with outside TLS; always there under [`Policy::Hybrid`].
+    #[must_use]
+    pub fn keys(&self) -> Option<Arc<PrivateKeys>> {
+        self.keys.clone()
+    }
+
+    /// The proof that the certificate is in its issuer's log, as it is in the file.
+    #[must_use]
+    pub fn log_proof(&self) -> Option<&[u8]> {
+        self.log_proof.as_deref()
+    }
+
+    /// The classical private key, PKCS #8 or SEC 1 (DER).
     #[must_use]
     pub fn key(&self) -> &PrivateKeyDer<'static> {
         &self.key
@@ -270,7 +341,7 @@ fn open(_: File, path: &Path) -> io::Result<fs::File> {
 }
 
 /// The contents and the permission bits of a regular file of bounded size.
-fn read(file: File, path: &Path, open: &Open<'_>) -> Result<(Vec<u8>, u32), LoadError> {
+fn read(file: File, path: &Path, open: &Open<'_>) -> Result<(Zeroizing<Vec<u8>>, u32), LoadError> {
     let failed = |source| LoadError::Read { file, path: path.into(), source };
     let unsuitable = |got| LoadError::Unsuitable { file, path: path.into(), got };
     let opened = open(file, path).map_err(failed)?;
@@ -281,7 +352,7 @@ fn read(file: File, path: &Path, open: &Open<'_>) -> Result<(Vec<u8>, u32), Load
     if metadata.len() > MAX_FILE_BYTES {
         return Err(unsuitable(format!("{} bytes", metadata.len())));
     }
-    let mut contents = Vec::new();
+    let mut contents = Zeroizing::new(Vec::new());
     opened.take(MAX_FILE_BYTES).read_to_end(&mut contents).map_err(failed)?;
     Ok((contents, metadata.permissions().mode() & 0o7777))
 }
@@ -290,12 +361,11 @@ fn certificates(
     file: File,
     path: &Path,
     max: usize,
-    open: &Open<'_>,
+    text: &[u8],
 ) -> Result<Vec<CertificateDer<'static>>, LoadError> {
     let expected = "one or more certificates";
     let bad = |got| LoadError::Pem { file, path: path.into(), expected, got };
-    let (text, _) = read(file, path, open)?;
-    let sections = CertificateDer::pem_slice_iter(&text).take(max + 1);
+    let sections = CertificateDer::pem_slice_iter(text).take(max + 1);
     let found: Vec<_> = sections.collect::<Result<_, _>>().map_err(|e| bad(e.to_string()))?;
     match found.len() {
         0 => Err(bad("none".to_owned())),
@@ -304,9 +374,8 @@ fn certificates(
     }
 }
 
-fn private_key(path: &Path, open: &Open<'_>) -> Result<(PrivateKeyDer<'static>, u32), LoadError> {
-    let (text, mode) = read(File::Key, path, open)?;
-    let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| LoadError::Pem {
+fn private_key(path: &Path, text: &[u8]) -> Result<PrivateKeyDer<'static>, LoadError> {
+    PrivateKeyDer::from_pem_slice(text).map_err(|error| LoadError::Pem {
         file: File::Key,
         path: path.into(),
         expected: "a private key",
@@ -314,18 +383,42 @@ fn private_key(path: &Path, open: &Open<'_>) -> Result<(PrivateKeyDer<'static>, 
             pem::Error::NoItemsFound => "none".to_owned(),
             other => other.to_string(),
         },
-    })?;
-    Ok((key, mode))
+    })
 }
 
-enum KeyError {
+/// Both private keys; under [`Policy::Classical`] it is no error when there are no two.
+fn both_keys(text: &[u8], policy: Policy) -> Result<Option<PrivateKeys>, KeyError> {
+    let text = std::str::from_utf8(text);
+    let keys = text
+        .map_err(|_| KeyError::Alternative { got: "a file that is no text" })
+        .and_then(PrivateKeys::from_pem);
+    match policy {
+        Policy::Hybrid => keys.map(Some),
+        Policy::Classical => Ok(keys.ok()),
+    }
+}
+
+fn log_proof(path: &Path, text: &[u8]) -> Result<Option<Vec<u8>>, LoadError> {
+    let bad = |got: &str| LoadError::Pem {
+        file: File::Certificate,
+        path: path.into(),
+        expected: "a section `STOQ LOG PROOF` or none",
+        got: got.to_owned(),
+    };
+    // Text of another encoding has no sections at all.
+    let text = std::str::from_utf8(text).unwrap_or_default();
+    let section = crate::pem::section(text, PEM_LOG_PROOF).map_err(bad)?;
+    Ok(section.map(|contents| contents.to_vec()))
+}
+
+enum Misfit {
     Certificate(CertificateError),
-    Mismatch(&'static str),
+    Key(&'static str),
 }
 
 /// Checks that `key` is the private half of the key in `certificate`.
-fn check_key(certificate: &Certificate<'_>, key: &PrivateKeyDer<'_>) -> Result<(), KeyError> {
-    let kind = certificate.key_kind().map_err(KeyError::Certificate)?;
+fn check_key(certificate: &Certificate<'_>, key: &PrivateKeyDer<'_>) -> Result<(), Misfit> {
+    let kind = certificate.key_kind().map_err(Misfit::Certificate)?;
     let public = match kind {
         KeyKind::P256 => ecdsa_public(&ECDSA_P256_SHA256_ASN1_SIGNING, key),
         KeyKind::P384 => ecdsa_public(&ECDSA_P384_SHA384_ASN1_SIGNING, key),
@@ -334,9 +427,9 @@ fn check_key(certificate: &Certificate<'_>, key: &PrivateKeyDer<'_>) -> Result<(
             .map(|pair| pair.public_key().as_ref().to_vec()),
     };
     match public {
-        None => Err(KeyError::Mismatch("a key of another kind, or a damaged one")),
+        None => Err(Misfit::Key("a key of another kind, or a damaged one")),
         Some(public) if public != certificate.public_key() => {
-            Err(KeyError::Mismatch("the key of another certificate"))
+            Err(Misfit::Key("the key of another certificate"))
         }
         Some(_) => Ok(()),
     }

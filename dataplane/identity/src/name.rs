@@ -7,6 +7,8 @@ use std::fmt;
 
 use thiserror::Error;
 
+use crate::mesh::MESH_NAME_MAX;
+
 /// Longest mesh or node name: a DNS label (RFC 1035 §2.3.4), since names become DNS labels.
 pub const NAME_MAX: usize = 63;
 
@@ -18,6 +20,12 @@ pub enum NameError {
     /// The length is outside 1..=[`NAME_MAX`].
     #[error("expected a name of 1 to 63 characters, got {got}: shorten the name")]
     Length {
+        /// Length in bytes.
+        got: usize,
+    },
+    /// A mesh's name leaves no room for its digits.
+    #[error("expected a mesh's name of at most {MESH_NAME_MAX} characters, got {got}: shorten it")]
+    MeshLength {
         /// Length in bytes.
         got: usize,
     },

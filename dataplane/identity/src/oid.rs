@@ -36,8 +36,11 @@ pub(crate) const SECP384R1: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x22];
 /// `ecdsa-with-SHA384` (RFC 5758 §3.2).
 pub(crate) const ECDSA_WITH_SHA384: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x03];
 
-/// `id-ce-certificatePolicies` (RFC 5280 §4.2.1.4).
-pub(crate) const CERTIFICATE_POLICIES: &[u8] = &[0x55, 0x1d, 0x20];
+/// `ecdsa-with-SHA256` (RFC 5758 §3.2).
+pub(crate) const ECDSA_WITH_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
+/// `id-Ed25519` (RFC 8410 §3).
+pub(crate) const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
+
 /// `id-ce-subjectAltPublicKeyInfo` (X.509 2019 §9.8.2).
 pub(crate) const ALT_PUBLIC_KEY: &[u8] = &[0x55, 0x1d, 0x48];
 /// `id-ce-altSignatureAlgorithm` (X.509 2019 §9.8.3).

@@ -13,8 +13,8 @@ use rcgen::{
     SerialNumber,
 };
 use stoq_identity::{
-    CertificateError, MAX_CERTIFICATE_BYTES, MAX_INTERMEDIATES, MAX_ROOTS, NameError, PeerIdentity,
-    Role, RootsError, Verifier, VerifyError,
+    CertificateError, MAX_CERTIFICATE_BYTES, MAX_INTERMEDIATES, MAX_ROOTS, NameError, Options,
+    PeerIdentity, Policy, Role, RootsError, Verifier, VerifyError,
 };
 
 const EDGE: &str = "stoq://hq/edge-a";
@@ -25,8 +25,15 @@ fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_327_200)
 }
 
+/// The rules of X.509 and names, on classical certificates: the alternative ones have tests of their
+/// own where they are issued.
+fn classical<C: AsRef<[u8]>>(roots: &[C], mesh: &str) -> Result<Verifier, RootsError> {
+    let options = Options { policy: Policy::Classical, ..Options::default() };
+    Verifier::with(roots, mesh, NO_INTERMEDIATES, options)
+}
+
 fn verifier(authority: &Authority) -> Verifier {
-    Verifier::new(&[authority.certificate.der()], "hq").unwrap()
+    classical(&[authority.certificate.der()], "hq").unwrap()
 }
 
 fn verify(verifier: &Verifier, node: &Node) -> Result<PeerIdentity, VerifyError> {
@@ -81,7 +88,7 @@ fn other_kinds_of_keys_are_refused_in_root_node_and_intermediate() {
         assert_eq!(refused, VerifyError::Certificate(algorithm.clone()));
 
         let odd = self_signed(authority_params("odd", now()), kind);
-        let roots = Verifier::new(&[odd.certificate.der()], "hq").unwrap_err();
+        let roots = classical(&[odd.certificate.der()], "hq").unwrap_err();
         assert_eq!(roots, RootsError::Certificate { index: 1, error: algorithm.clone() });
 
         let node = authority.issue(&node_params(&[EDGE], now()));
@@ -267,24 +274,24 @@ fn input_is_bounded_before_it_is_parsed() {
 #[test]
 fn roots_are_counted_and_must_be_authorities() {
     let none: &[&[u8]] = &[];
-    assert_eq!(Verifier::new(none, "hq").unwrap_err(), RootsError::Count { got: 0 });
+    assert_eq!(classical(none, "hq").unwrap_err(), RootsError::Count { got: 0 });
     let authority = root("root", now());
     let der = authority.certificate.der();
     let many = vec![der; MAX_ROOTS + 1];
-    assert_eq!(Verifier::new(&many, "hq").unwrap_err(), RootsError::Count { got: MAX_ROOTS + 1 });
+    assert_eq!(classical(&many, "hq").unwrap_err(), RootsError::Count { got: MAX_ROOTS + 1 });
     let mut params = authority_params("leaf", now());
     params.is_ca = IsCa::ExplicitNoCa;
     let leaf = self_signed(params, &PKCS_ECDSA_P256_SHA256);
-    let refused = Verifier::new(&[der, leaf.certificate.der()], "hq").unwrap_err();
+    let refused = classical(&[der, leaf.certificate.der()], "hq").unwrap_err();
     assert_eq!(refused, RootsError::NotAuthority { index: 2 });
-    assert!(matches!(Verifier::new(&[der], "HQ"), Err(RootsError::Mesh(_))));
+    assert!(matches!(classical(&[der], "HQ"), Err(RootsError::Mesh(_))));
 }
 
 #[test]
 fn either_of_two_roots_is_enough_while_one_replaces_the_other() {
     let (old, new) = (root("root", now()), root("root", now()));
     let roots = [old.certificate.der(), new.certificate.der()];
-    let verifier = Verifier::new(&roots, "hq").unwrap();
+    let verifier = classical(&roots, "hq").unwrap();
     for authority in [&old, &new] {
         verify(&verifier, &authority.issue(&node_params(&[EDGE], now()))).unwrap();
     }

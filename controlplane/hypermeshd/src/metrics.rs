@@ -1,0 +1,109 @@
+//! `hypermesh_*` metrics over HTTP on loopback.
+//!
+//! Owns the counters; the gauges are read from the state when they are asked for.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::app::App;
+use crate::refused::Refused;
+
+/// Where the metrics are unless the command line says otherwise.
+pub const DEFAULT_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9294);
+
+/// Why a request was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Reason {
+    reason: &'static str,
+}
+
+/// The figures of the daemon.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    requests: Counter,
+    refused: Family<Reason, Counter>,
+    /// Certificates issued.
+    pub issued: Counter,
+    /// Times that this node's certificate was renewed.
+    pub renewed: Counter,
+    /// Times that this node's certificate could not be renewed.
+    pub renewal_failed: Counter,
+    /// Bundles that stoqd took.
+    pub pushed: Counter,
+    height: Gauge<u64, AtomicU64>,
+    members: Gauge<u64, AtomicU64>,
+    revocation_sequence: Gauge<u64, AtomicU64>,
+    certificate_not_after: Gauge<i64, AtomicI64>,
+}
+
+impl Metrics {
+    /// How often requests were refused for this reason.
+    #[must_use]
+    pub fn refused(&self, reason: &'static str) -> u64 {
+        self.refused.get_or_create(&Reason { reason }).get()
+    }
+
+    fn registry(&self) -> Registry {
+        let mut registry = Registry::with_prefix("hypermesh");
+        let r = &mut registry;
+        r.register("requests", "Requests served", self.requests.clone());
+        r.register("refused", "Requests refused, by reason", self.refused.clone());
+        r.register("issued", "Certificates issued", self.issued.clone());
+        r.register("renewed", "Renewals of this node's certificate", self.renewed.clone());
+        r.register("renewal_failed", "Renewals that failed", self.renewal_failed.clone());
+        r.register("pushed", "Bundles that stoqd took", self.pushed.clone());
+        r.register("height", "Height of the ledger", self.height.clone());
+        r.register("members", "Members of the mesh", self.members.clone());
+        let sequence = self.revocation_sequence.clone();
+        r.register("revocation_sequence", "Sequence of the set of revocations", sequence);
+        let help = "End of this node's certificate, Unix seconds";
+        r.register("certificate_not_after_seconds", help, self.certificate_not_after.clone());
+        registry
+    }
+}
+
+/// Counts requests, and refusals by their reason. A layer of the router.
+pub async fn count(State(app): State<App>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    app.metrics().requests.inc();
+    if let Some(Refused(refusal)) = response.extensions().get::<Refused>() {
+        let reason = Reason { reason: refusal.code.label() };
+        app.metrics().refused.get_or_create(&reason).inc();
+    }
+    response
+}
+
+/// The routes of the metrics listener.
+pub fn router(app: App) -> Router {
+    Router::new().route("/metrics", get(show)).with_state(app)
+}
+
+async fn show(State(app): State<App>) -> Response {
+    let metrics = app.metrics();
+    if let Ok(status) = app.core(|core| Ok(core.status())).await {
+        metrics.height.set(status.height);
+        metrics.members.set(status.members);
+        metrics.revocation_sequence.set(status.revocation_sequence);
+        let not_after = status.certificate.map_or(0, |certificate| certificate.not_after_s);
+        metrics.certificate_not_after.set(i64::try_from(not_after).unwrap_or(i64::MAX));
+    }
+    let mut body = String::new();
+    if text::encode(&mut body, &metrics.registry()).is_err() {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    }
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], body).into_response()
+}

@@ -1,0 +1,77 @@
+//! Tokens, and what they and certificates are exchanged for.
+
+use axum::Extension;
+use axum::extract::State;
+use hypermesh_api::{
+    EnrolReply, EnrolRequest, OperatorRole, Refusal, RenewReply, RenewRequest, TokenReply,
+    TokenRequest, TokenRole, Tokens, path,
+};
+
+use super::From;
+use crate::app::{Answer, App, Body};
+use crate::caller::{Caller, Need};
+use crate::clock;
+
+/// All tokens, without their secrets.
+#[utoipa::path(get, path = path::TOKENS,
+    responses((status = 200, body = Tokens), (status = "default", body = Refusal)))]
+pub async fn list(State(app): State<App>, Extension(caller): From) -> Answer<Tokens> {
+    app.read(&caller, Need::Role(OperatorRole::Viewer), |core| core.tokens()).await
+}
+
+/// Makes a token.
+#[utoipa::path(post, path = path::TOKENS, request_body = TokenRequest,
+    responses((status = 200, body = TokenReply), (status = "default", body = Refusal)))]
+pub async fn create(
+    State(app): State<App>,
+    Extension(caller): From,
+    Body(request): Body<TokenRequest>,
+) -> Answer<TokenReply> {
+    // A token for an operator gives a role, and no one gives more than he has.
+    let need = match request.role {
+        TokenRole::Node => OperatorRole::Operator,
+        TokenRole::Viewer | TokenRole::Operator | TokenRole::Admin => OperatorRole::Admin,
+    };
+    let action = format!("make a token for {}", request.node);
+    let now_s = clock::now_s();
+    app.change(&caller, Need::Role(need), action, move |core| core.create_token(&request, now_s))
+        .await
+}
+
+/// Exchanges a token for a certificate.
+#[utoipa::path(post, path = path::ENROL, request_body = EnrolRequest,
+    responses((status = 200, body = EnrolReply), (status = "default", body = Refusal)))]
+pub async fn enrol(
+    State(app): State<App>,
+    Extension(caller): From,
+    Body(request): Body<EnrolRequest>,
+) -> Answer<EnrolReply> {
+    app.check_pace(&caller)?;
+    let now_s = clock::now_s();
+    let action = "enrol by a token".to_owned();
+    let enrolled = app.change_checked(&caller, action, move |core| core.enrol(&request, now_s));
+    let reply = enrolled.await?;
+    app.metrics().issued.inc();
+    Ok(reply)
+}
+
+/// Renews the certificate of the calling node.
+#[utoipa::path(post, path = path::RENEW, request_body = RenewRequest,
+    responses((status = 200, body = RenewReply), (status = "default", body = Refusal)))]
+pub async fn renew(
+    State(app): State<App>,
+    Extension(caller): From,
+    Body(request): Body<RenewRequest>,
+) -> Answer<RenewReply> {
+    let Caller::Node { name } = &caller else {
+        caller.check(Need::Local)?;
+        let action = "renew over the local socket".to_owned();
+        return app.change(&caller, Need::Local, action, |core| core.renew_self()).await;
+    };
+    let (node, now_s) = (name.clone(), clock::now_s());
+    let action = format!("renew {node}");
+    let renewed = app.change_checked(&caller, action, move |core| core.renew(&node, &request, now_s));
+    let reply = renewed.await?;
+    app.metrics().issued.inc();
+    Ok(reply)
+}

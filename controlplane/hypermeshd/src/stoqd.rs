@@ -1,0 +1,160 @@
+//! This host's stoqd: the bundle is pushed to it, a renewed identity is announced to it, and streams
+//! to peers' hypermeshds are opened through it. It may be absent at any time: then that is reported,
+//! and tried again.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hypermesh_api::{Client, ClientError, StoqdStatus};
+use stoq_control::{Call, Reply, Request, Response, Snapshot, Status, decode_reply, encode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+/// How long stoqd may take to answer: pushing 10,000 signed records is verified in 2 s.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a peer's hypermeshd may take, beyond the long poll.
+const PEER_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// The service under which each stoqd reaches its hypermeshd.
+pub const SERVICE: &str = "hypermesh";
+
+/// The way to stoqd, and what was last seen of it.
+#[derive(Clone, Debug)]
+pub struct Stoqd {
+    socket: Arc<PathBuf>,
+    seen: Arc<Mutex<StoqdStatus>>,
+}
+
+/// Why stoqd did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoqdError {
+    /// It does not listen.
+    #[error("expected stoqd to listen on {path}, got: {source}; start it")]
+    Unreachable {
+        /// Its socket.
+        path: PathBuf,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// It did not answer.
+    #[error("expected an answer from stoqd, got: {0}")]
+    Broken(String),
+    /// It refused.
+    #[error("stoqd refuses: {0}")]
+    Refused(String),
+    /// The peer's hypermeshd did not answer.
+    #[error("peer {peer}: {source}")]
+    Peer {
+        /// The peer.
+        peer: String,
+        /// What came.
+        source: ClientError,
+    },
+}
+
+impl Stoqd {
+    /// The stoqd that listens on `socket`.
+    #[must_use]
+    pub fn new(socket: &Path) -> Self {
+        Self { socket: Arc::new(socket.to_owned()), seen: Arc::default() }
+    }
+
+    /// What was last seen of it.
+    #[must_use]
+    pub fn seen(&self) -> StoqdStatus {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Asks for its state, and remembers what it enforces.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn status(&self) -> Result<Status, StoqdError> {
+        let status = match self.call(Request::Status {}).await {
+            Ok(Response::Status(status)) => Ok(*status),
+            Ok(other) => Err(StoqdError::Broken(format!("{other:?}"))),
+            Err(error) => Err(error),
+        };
+        let seen = match &status {
+            Ok(status) => StoqdStatus { bundle: status.bundle, error: None },
+            Err(error) => StoqdStatus { bundle: None, error: Some(error.to_string()) },
+        };
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+        status
+    }
+
+    /// Has a bundle enforced. It is in base64 already.
+    ///
+    /// # Errors
+    /// When stoqd refuses it or does not answer.
+    pub async fn push(&self, number: u64, bundle: String) -> Result<(), StoqdError> {
+        let snapshot = Snapshot { number, peers: Vec::new(), bundle: Some(bundle) };
+        let pushed = self.call(Request::Push { snapshot }).await.map(drop);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.error = pushed.as_ref().err().map(ToString::to_string);
+        if pushed.is_ok() {
+            seen.bundle = Some(number);
+        }
+        pushed
+    }
+
+    /// Has the renewed identity read.
+    ///
+    /// # Errors
+    /// When stoqd refuses it or does not answer.
+    pub async fn identity(&self, path: &Path) -> Result<(), StoqdError> {
+        let request = Request::Identity { certificate: path.to_owned(), key: path.to_owned() };
+        self.call(request).await.map(drop)
+    }
+
+    /// Connects to the hypermeshd of a peer, over STOQ.
+    ///
+    /// # Errors
+    /// When stoqd has no link to it, or it offers no such service.
+    pub async fn peer(&self, peer: &str) -> Result<Client, StoqdError> {
+        let request = Request::Stream { peer: peer.to_owned(), service: SERVICE.to_owned() };
+        let mut stream = self.connect().await?;
+        answer(&mut stream, request).await?;
+        let client = Client::over(stream, PEER_TIMEOUT).await;
+        client.map_err(|source| StoqdError::Peer { peer: peer.to_owned(), source })
+    }
+
+    async fn call(&self, request: Request) -> Result<Response, StoqdError> {
+        let mut stream = self.connect().await?;
+        answer(&mut stream, request).await
+    }
+
+    async fn connect(&self) -> Result<UnixStream, StoqdError> {
+        let path = self.socket.as_path();
+        let unreachable = |source| StoqdError::Unreachable { path: path.to_owned(), source };
+        UnixStream::connect(path).await.map_err(unreachable)
+    }
+}
+
+async fn answer(stream: &mut UnixStream, request: Request) -> Result<Response, StoqdError> {
+    let exchanged = tokio::time::timeout(ANSWER_TIMEOUT, exchange(stream, request)).await;
+    let reply = match exchanged {
+        Ok(reply) => reply.map_err(|error| StoqdError::Broken(error.to_string()))?,
+        Err(_) => return Err(StoqdError::Broken(format!("none in {ANSWER_TIMEOUT:?}"))),
+    };
+    match reply.response {
+        Response::Error(refusal) => Err(StoqdError::Refused(refusal.message)),
+        response => Ok(response),
+    }
+}
+
+async fn exchange(stream: &mut UnixStream, request: Request) -> std::io::Result<Reply> {
+    let line = encode(&Call::new(request)).map_err(std::io::Error::other)?;
+    stream.write_all(&line).await?;
+    let mut reply = Vec::new();
+    // Byte by byte: after the line of a stream's reply, the bytes are the peer's.
+    loop {
+        let byte = stream.read_u8().await?;
+        reply.push(byte);
+        if byte == b'\n' || reply.len() > stoq_control::MAX_REPLY_BYTES {
+            return decode_reply(&reply).map_err(std::io::Error::other);
+        }
+    }
+}
