@@ -36,8 +36,9 @@ pub use effect::{Effect, Enrolment};
 pub use follower::{FollowError, Follower};
 pub use ledger::{
     Addresses, CERTIFICATE_MAX_BYTES, ENDPOINTS_MAX, ISSUERS_MAX, Issuer, Ledger, MEMBERS_MAX,
-    Member, Mesh, OPERATORS_MAX, Operator, REVOCATIONS_MAX, ROUTES_MAX, Revocation, Revoked,
-    SNAPSHOT_MAX_BYTES, SnapshotError, TOKEN_LIFE_MAX_S, TOKENS_MAX, Token,
+    Member, Mesh, OPERATORS_MAX, Operator, REVOCATIONS_MAX, ROUTES_MAX, ROUTES_TOTAL_MAX,
+    Revocation, Revoked, RevokedKind, SNAPSHOT_MAX_BYTES, SnapshotError, TOKEN_LIFE_MAX_S,
+    TOKENS_MAX, Token,
 };
 pub use rejected::Rejected;
 pub use replay::{Damage, Damaged, replay};

@@ -20,7 +20,9 @@ mod tests;
 use ipnet::IpNet;
 
 pub use snapshot::{SNAPSHOT_MAX_BYTES, SnapshotError};
-pub use state::{Addresses, Issuer, Member, Mesh, Operator, Revocation, Revoked, Token};
+pub use state::{
+    Addresses, Issuer, Member, Mesh, Operator, Revocation, Revoked, RevokedKind, Token,
+};
 pub use tokens::TOKEN_LIFE_MAX_S;
 
 use crate::command::{Command, CommandV1};

@@ -1,7 +1,7 @@
 //! Revocation: keys and names that never come back. The set only grows, and its sequence rises
 //! whenever it does.
 
-use super::state::{Retired, Revocation};
+use super::state::{Retired, Revocation, RevokedKind};
 use super::tokens::check_room;
 use super::{Ledger, REVOCATIONS_MAX};
 use crate::effect::Effect;
@@ -14,12 +14,12 @@ impl Ledger {
         self.founded()?;
         if let Some(member) = self.members.get(name).cloned() {
             self.end_issuer(name, at_s)?;
-            self.revoke_keys(&[member.keys], name, at_s)?;
+            self.revoke_keys(&[(RevokedKind::Node, member.keys)], name, at_s)?;
             self.remove_member(name, &member);
         } else {
             let unknown = || Rejected::UnknownName { name: name.to_owned() };
             let operator = self.operators.remove(&name.to_owned()).ok_or_else(unknown)?;
-            self.revoke_keys(&[operator.keys], name, at_s)?;
+            self.revoke_keys(&[(RevokedKind::Operator, operator.keys)], name, at_s)?;
         }
         self.retired.insert(name.to_owned(), Retired { at_s });
         Ok(Effect::Revoked { node: name.to_owned(), sequence: self.counters.sequence })
@@ -31,16 +31,23 @@ impl Ledger {
         if self.issuers.len() == 0 {
             return Err(Rejected::LastIssuer { node: node.to_owned() });
         }
-        self.revoke_keys(&[issuer.keys, issuer.log], node, at_s)
+        let keys = [(RevokedKind::Issuer, issuer.keys), (RevokedKind::Log, issuer.log)];
+        self.revoke_keys(&keys, node, at_s)
     }
 
-    fn revoke_keys(&mut self, all: &[[u8; 32]], node: &str, at_s: u64) -> Result<(), Rejected> {
+    fn revoke_keys(
+        &mut self,
+        all: &[(RevokedKind, [u8; 32])],
+        node: &str,
+        at_s: u64,
+    ) -> Result<(), Rejected> {
         // One sequence for everything that one command revokes.
         let sequence = self.saved.unwrap_or(self.counters).sequence + 1;
-        for keys in all {
+        for (kind, keys) in all {
             check_room("revoked keys", self.revocations.len(), REVOCATIONS_MAX)?;
             self.keys.remove(keys);
-            self.revocations.insert(*keys, Revocation { node: node.to_owned(), at_s, sequence });
+            let (kind, node) = (*kind, node.to_owned());
+            self.revocations.insert(*keys, Revocation { kind, node, at_s, sequence });
         }
         self.counters.sequence = sequence;
         Ok(())

@@ -98,9 +98,25 @@ pub struct Operator {
     pub token: Option<[u8; 32]>,
 }
 
+/// What revoked keys were for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RevokedKind {
+    /// To be a node.
+    Node,
+    /// To be an operator.
+    Operator,
+    /// To issue certificates: the member may still be one.
+    Issuer,
+    /// To sign a log: the member may still be one.
+    Log,
+}
+
 /// How keys were revoked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revocation {
+    /// What they were for.
+    pub kind: RevokedKind,
     /// Whose they were.
     pub node: String,
     /// When.

@@ -44,7 +44,9 @@ pub enum HeadError {
     #[error(transparent)]
     Fork(Box<Fork>),
     /// Heads of more logs than there are issuers.
-    #[error("expected heads of at most {LOGS_MAX} logs, got one of another: take the mesh state again")]
+    #[error(
+        "expected heads of at most {LOGS_MAX} logs, got one of another: take the mesh state again"
+    )]
     Logs,
     /// No head of this log is known that the proof could be for.
     #[error("expected a consistency proof between two known heads of the log {}, got one from size {from} to {to}: exchange heads first", short(.log))]

@@ -21,7 +21,9 @@ mod signed;
 mod signers;
 pub mod tree;
 
-pub use bundle::{BUNDLE_MAX_BYTES, Bundle, BundleError, Mesh, RECORDS_MAX, Verified};
+pub use bundle::{
+    BUNDLE_MAX_BYTES, Bundle, BundleError, IssuerCertificates, Mesh, RECORDS_MAX, Verified,
+};
 pub use head::{Consistency, LOG_PROOF_MAX_BYTES, LogProof, LogProofError, TreeHead};
 pub use heads::{Fork, HeadError, HeadStore, Heard, LOGS_MAX};
 pub use record::{ENDPOINTS_MAX, ROUTES_MAX, Record};

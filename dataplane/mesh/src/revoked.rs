@@ -83,8 +83,11 @@ impl RevocationStore {
         let got = set.sequence;
         let held: HashSet<&[u8; 32]> = set.entries.iter().map(|entry| &entry.keys).collect();
         let missing = self.entries.values().find(|known| !held.contains(&known.keys));
-        let new: Vec<Revoked> =
-            set.entries.into_iter().filter(|entry| !self.entries.contains_key(&entry.keys)).collect();
+        let new: Vec<Revoked> = set
+            .entries
+            .into_iter()
+            .filter(|entry| !self.entries.contains_key(&entry.keys))
+            .collect();
         if got == self.sequence {
             let same = missing.is_none() && new.is_empty();
             return if same { Ok(new) } else { Err(RevocationError::Forked { sequence: got }) };
@@ -113,6 +116,11 @@ impl RevocationStore {
     #[must_use]
     pub fn entry(&self, keys: &[u8; 32]) -> Option<&Revoked> {
         self.entries.get(keys)
+    }
+
+    /// All revoked keys, in no order.
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = &Revoked> {
+        self.entries.values()
     }
 
     /// The sequence of the newest set; 0 when there is none.

@@ -57,7 +57,9 @@ pub struct Signed<T> {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum DecodeError {
     /// It is larger than its kind may be.
-    #[error("expected a {what} of at most {most} bytes, got {got}: it was not made by this release")]
+    #[error(
+        "expected a {what} of at most {most} bytes, got {got}: it was not made by this release"
+    )]
     Oversized {
         /// What was expected.
         what: &'static str,
@@ -238,7 +240,11 @@ pub(crate) fn decode<T: DeserializeOwned>(
     let malformed = |got: String| DecodeError::Malformed { what, got };
     let (value, rest) = postcard::take_from_bytes(bytes)
         .map_err(|error: postcard::Error| malformed(error.to_string()))?;
-    if rest.is_empty() { Ok(value) } else { Err(malformed(format!("{} bytes behind it", rest.len()))) }
+    if rest.is_empty() {
+        Ok(value)
+    } else {
+        Err(malformed(format!("{} bytes behind it", rest.len())))
+    }
 }
 
 /// The first bytes of a hash, to tell it from others in an error.

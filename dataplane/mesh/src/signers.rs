@@ -28,7 +28,9 @@ impl fmt::Display for Signer {
 
 /// One signer too many.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("expected at most {SIGNERS_MAX} issuers and as many logs, got one more: take the mesh state from another host")]
+#[error(
+    "expected at most {SIGNERS_MAX} issuers and as many logs, got one more: take the mesh state from another host"
+)]
 pub struct SignersError;
 
 /// The keys whose signatures count in a mesh. Whoever adds keys has verified their certificate, of

@@ -110,7 +110,8 @@ impl Tree {
     /// The root hash.
     #[must_use]
     pub fn root(&self) -> [u8; 32] {
-        let joined = self.peaks.iter().rev().copied().reduce(|right, left| node_hash(&left, &right));
+        let joined =
+            self.peaks.iter().rev().copied().reduce(|right, left| node_hash(&left, &right));
         joined.unwrap_or_else(empty_root)
     }
 }

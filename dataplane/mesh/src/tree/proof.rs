@@ -12,7 +12,9 @@ pub const PATH_MAX: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ProofError {
     /// What is asked for lies outside the tree.
-    #[error("expected a place before {size} in a tree of that size, got {got}: ask for one that it has")]
+    #[error(
+        "expected a place before {size} in a tree of that size, got {got}: ask for one that it has"
+    )]
     Outside {
         /// The tree's size.
         size: u64,
@@ -20,13 +22,17 @@ pub enum ProofError {
         got: u64,
     },
     /// The path is too long or too short.
-    #[error("expected a path as long as the tree is high, got {got} hashes: the proof is not for this place and size")]
+    #[error(
+        "expected a path as long as the tree is high, got {got} hashes: the proof is not for this place and size"
+    )]
     Length {
         /// How many hashes came.
         got: usize,
     },
     /// The path leads to another root.
-    #[error("the path leads to another root than that of the tree of size {size}: the proof is not for this tree, or the log was changed")]
+    #[error(
+        "the path leads to another root than that of the tree of size {size}: the proof is not for this tree, or the log was changed"
+    )]
     Root {
         /// The tree's size.
         size: u64,

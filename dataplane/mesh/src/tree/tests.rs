@@ -97,9 +97,8 @@ fn every_consistency_up_to_64_leaves_is_as_defined() {
 }
 
 fn hash(hex: &str) -> [u8; 32] {
-    let bytes: Vec<u8> = (0..32)
-        .map(|n| u8::from_str_radix(&hex[2 * n..2 * n + 2], 16).unwrap())
-        .collect();
+    let bytes: Vec<u8> =
+        (0..32).map(|n| u8::from_str_radix(&hex[2 * n..2 * n + 2], 16).unwrap()).collect();
     bytes.try_into().unwrap()
 }
 
