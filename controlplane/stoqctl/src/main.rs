@@ -16,16 +16,18 @@ mod hypermesh;
 mod manual;
 mod mesh;
 mod node;
+mod pem;
 mod pki;
 mod stream;
 mod table;
 mod tune;
+mod verify;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::cli::{Arguments, Command};
+use crate::cli::{Arguments, Cert, Command, Verify};
 use crate::failure::Failure;
 
 fn main() -> ExitCode {

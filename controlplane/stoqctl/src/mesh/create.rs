@@ -15,10 +15,11 @@ use serde::Serialize;
 use stoq_trustchain::Authority;
 
 use super::host::{self, Prepared};
-use super::{Sockets, pem, root, show};
+use super::{Sockets, root, show};
 use crate::cli::Create;
 use crate::failure::Failure;
 use crate::hypermesh::{answer, connect, progress};
+use crate::pem;
 
 /// What was made.
 #[derive(Debug, Serialize)]

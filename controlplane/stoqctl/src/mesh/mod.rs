@@ -4,12 +4,12 @@
 //! this program's own: the root's keys, which no daemon ever sees ([`root`], [`create`], [`promote`]),
 //! and the configuration of stoqd, which only root may write ([`host`]).
 
-//mod create;
+mod create;
 mod host;
 mod join;
-//mod promote;
-//mod root;
-mod show;
+mod promote;
+mod root;
+pub mod show;
 
 use std::io::Write;
 use std::path::Path;
@@ -38,7 +38,7 @@ pub struct Sockets<'a> {
 pub fn run(sockets: Sockets, command: &Mesh) -> Result<(), Failure> {
     let socket = sockets.hypermesh;
     match command {
-        Mesh::Create(_) => todo!(),
+        Mesh::Create(create) => create::run(sockets, create),
         Mesh::Join(join) => join::run(sockets, join),
         Mesh::Token(asked) => token(socket, asked),
         Mesh::Members { output } => {

@@ -17,9 +17,10 @@ use stoq_trustchain::{
 };
 use zeroize::Zeroizing;
 
-use super::pem;
+
 use crate::archive::new_private_file;
 use crate::failure::Failure;
+use crate::pem;
 
 /// The root's private keys.
 const KEY: &str = "root.key";
