@@ -243,6 +243,11 @@ impl<'a> Certificate<'a> {
         Ok(PublicKeys::new(self.key_kind()?, self.public_key(), alternative))
     }
 
+    /// Its subject and its issuer as text (RFC 4514).
+    pub(crate) fn names_as_text(&self) -> (String, String) {
+        (self.parsed.subject().to_string(), self.parsed.issuer().to_string())
+    }
+
     /// Its subject and its issuer, in DER.
     pub(crate) fn subject(&self) -> &[u8] {
         self.parsed.subject().as_raw()

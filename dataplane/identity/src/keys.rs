@@ -128,6 +128,12 @@ impl PublicKeys {
         &self.classical
     }
 
+    /// Whether the classical key is on P-256, as those of all certificates are that are issued.
+    #[must_use]
+    pub fn is_p256(&self) -> bool {
+        self.kind == KeyKind::P256
+    }
+
     /// The alternative key's algorithm, when there is one.
     #[must_use]
     pub fn algorithm(&self) -> Option<Algorithm> {

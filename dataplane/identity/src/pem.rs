@@ -19,7 +19,7 @@ pub(crate) fn section(text: &str, label: &str) -> Result<Option<Zeroizing<Vec<u8
     if length > SECTION_MAX {
         return Err("a section of more than 64 KiB");
     }
-    let decoded = decode_vec(rest[..length].as_bytes());
+    let decoded = decode_vec(&rest.as_bytes()[..length]);
     let (_, contents) = decoded.map_err(|_| "a section that is no base64 in lines of 64")?;
     Ok(Some(Zeroizing::new(contents)))
 }

@@ -425,7 +425,7 @@ pub fn root_keys(der: &[u8], policy: Policy) -> Result<PublicKeys, RootsError> {
     Root::read(der, 1, policy, &Algorithm::ALL).map(|root| root.keys)
 }
 
-fn fingerprint(der: &[u8]) -> [u8; 32] {
+pub(crate) fn fingerprint(der: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
     out.copy_from_slice(digest::digest(&digest::SHA256, der).as_ref());
     out
