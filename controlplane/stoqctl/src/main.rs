@@ -40,7 +40,15 @@ fn main() -> ExitCode {
         Command::Restore { file, output } => archive::restore(&hypermesh, &file, output.json),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { directory } => manual::pages(&directory),
-        Command::Cert(_) | Command::Log(_) | Command::Audit(_) => todo!(),
+        Command::Cert(Cert::Show { file, authority, output }) => {
+            verify::certificate::show(&hypermesh, &file, &authority, output.json)
+        }
+        Command::Log(Verify::Verify { authority, output }) => {
+            verify::log::verify(&hypermesh, &authority, output.json)
+        }
+        Command::Audit(Verify::Verify { authority, output }) => {
+            verify::audit::verify(&hypermesh, &authority, output.json)
+        }
         Command::Pki(command) => pki::run(&command),
         Command::Status { json } => daemon::status(&socket, json),
         Command::Reload => daemon::reload(&socket),

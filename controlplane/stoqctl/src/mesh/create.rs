@@ -113,6 +113,8 @@ fn belongs_to(status: &Status) -> Failure {
     let mesh = status.mesh.as_deref().unwrap_or("(left)");
     Failure::from(hypermesh_api::ClientError::from(Refusal::new(
         ErrorCode::Initialised,
-        format!("expected a host without a mesh, got one of {mesh}: run `stoqctl mesh leave` first"),
+        format!(
+            "expected a host without a mesh, got one of {mesh}: run `stoqctl mesh leave` first"
+        ),
     )))
 }

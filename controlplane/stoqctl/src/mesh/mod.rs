@@ -47,7 +47,7 @@ pub fn run(sockets: Sockets, command: &Mesh) -> Result<(), Failure> {
         }
         Mesh::Route(Route::Add(behind)) => route(socket, behind, path::ROUTE_ADD),
         Mesh::Route(Route::Remove(behind)) => route(socket, behind, path::ROUTE_REMOVE),
-        Mesh::Promote { .. } => todo!(),
+        Mesh::Promote { node, root, output } => promote::run(socket, node, root, output.json),
         Mesh::Revoke { node, output } => revoke(socket, node, output.json),
         Mesh::Leave { output } => leave(socket, output.json),
     }
@@ -67,8 +67,8 @@ fn token(socket: &Path, asked: &Token) -> Result<(), Failure> {
     };
     let mut client = connect(socket)?;
     // Before the token is made: one that has nowhere to go would be lost.
-    let file = asked.out.as_deref().map(|path| Ok((path, new_private_file(path)?)));
-    let file = file.transpose()?;
+    let opened = |path: &'_ Path| Ok::<_, Failure>((path.to_owned(), new_private_file(path)?));
+    let file = asked.out.as_deref().map(opened).transpose()?;
     let reply: Result<TokenReply, _> = client.post(path::TOKENS, &request);
     let Some((path, mut out)) = file else {
         let reply = reply?;
@@ -77,10 +77,10 @@ fn token(socket: &Path, asked: &Token) -> Result<(), Failure> {
     };
     let reply = reply.inspect_err(|_| {
         // Empty, and ours: nothing is lost with it.
-        let _ = std::fs::remove_file(path);
+        let _ = std::fs::remove_file(&path);
     })?;
     let written = writeln!(out, "{}", reply.token).and_then(|()| out.sync_all());
-    written.map_err(|error| Failure::writing(path.to_owned(), &error))?;
+    written.map_err(|error| Failure::writing(path.clone(), &error))?;
     note(asked, &reply, &format!(" --token-file {}", path.display()));
     if asked.output.json {
         let told = serde_json::json!({ "file": path, "expires_at_s": reply.expires_at_s });

@@ -4,9 +4,7 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use hypermesh_api::{
-    AddIssuerRequest, BundleReply, Done, IssuerRequest, Members, NodeName, path,
-};
+use hypermesh_api::{AddIssuerRequest, BundleReply, Done, IssuerRequest, Members, NodeName, path};
 use ipnet::Ipv4Net;
 
 use super::root;
@@ -38,8 +36,7 @@ pub fn run(socket: &Path, node: &str, directory: &Path, json: bool) -> Result<()
     }
     let ipv4 = ipv4_prefix(&client.get(path::BUNDLE)?)?;
     let signed = root::sign(&authority, &request, ipv4, SystemTime::now())?;
-    let add =
-        AddIssuerRequest { node: node.to_owned(), issuer: signed.issuer, log: signed.log };
+    let add = AddIssuerRequest { node: node.to_owned(), issuer: signed.issuer, log: signed.log };
     let done: Done = client.post(path::PROMOTE, &add)?;
     answer(json, &done, |_| {
         format!(

@@ -17,7 +17,6 @@ use stoq_trustchain::{
 };
 use zeroize::Zeroizing;
 
-
 use crate::archive::new_private_file;
 use crate::failure::Failure;
 use crate::pem;

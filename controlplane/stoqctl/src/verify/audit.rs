@@ -44,8 +44,7 @@ pub fn verify(socket: &Path, authority: &Path, json: bool) -> Result<(), Failure
             audit.size, found.entries
         )));
     }
-    let report =
-        Report { entries: found.entries, heads: found.heads, unsigned: found.unsigned };
+    let report = Report { entries: found.entries, heads: found.heads, unsigned: found.unsigned };
     answer(json, &report, |report| {
         format!(
             "The audit log verifies: {} entries under {} signed heads.\n",

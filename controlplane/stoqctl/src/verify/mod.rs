@@ -12,9 +12,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use hypermesh_api::Heads;
-use stoq_identity::{
-    CertificateInfo, Expected, Options, Policy, PublicKeys, Role, Verifier,
-};
+use stoq_identity::{CertificateInfo, Expected, Options, Policy, PublicKeys, Role, Verifier};
 
 use crate::failure::Failure;
 use crate::pem;
