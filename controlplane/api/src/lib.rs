@@ -26,7 +26,7 @@ pub use log::{
     ProofQuery, RangeQuery,
 };
 pub use member::{
-    Done, Endpoints, EnrolReply, EnrolRequest, Member, MemberState, Members, Operator,
+    Done, Endpoints, EnrolReply, EnrolRequest, Member, Members, Operator,
     OperatorCertificate, OperatorName, OperatorRequest, OperatorRole, Operators, RenewReply,
     RenewRequest, Revoked, Route, TokenInfo, TokenReply, TokenRequest, TokenRole, Tokens,
 };

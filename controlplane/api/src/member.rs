@@ -56,8 +56,6 @@ pub struct TokenInfo {
     pub node: String,
     /// When it ends, Unix seconds.
     pub expires_at_s: u64,
-    /// Whether it was used.
-    pub used: bool,
 }
 
 /// All tokens that the ledger knows.
@@ -114,18 +112,6 @@ pub struct RenewReply {
     pub log_proof: Base64,
 }
 
-/// How a member stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum MemberState {
-    /// It is in the mesh.
-    Active,
-    /// It was cut off; its name and keys never come back.
-    Revoked,
-    /// It left by itself.
-    Left,
-}
-
 /// One member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Member {
@@ -133,8 +119,6 @@ pub struct Member {
     pub node: String,
     /// `stoq://MESH-ID/NODE`.
     pub id: String,
-    /// How it stands.
-    pub state: MemberState,
     /// Whether it issues certificates.
     pub issuer: bool,
     /// Its tunnel addresses.

@@ -12,6 +12,8 @@ use crate::Base64;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IssuerRequestOf {
+    /// MESH-ID: it follows from the mesh's name and the root's keys, so the root is made first.
+    pub mesh: String,
     /// The node's name.
     pub node: String,
 }

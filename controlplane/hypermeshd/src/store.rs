@@ -12,6 +12,7 @@ use redb::{
     Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
     WriteTransaction,
 };
+use stoq_mesh::tree::Complete;
 
 /// The version of the tables. Raised with a step in [`migrate`].
 const SCHEMA: u64 = 1;
@@ -27,6 +28,7 @@ const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const JOURNAL: TableDefinition<u64, &[u8]> = TableDefinition::new("journal");
 const LEAVES: TableDefinition<u64, &[u8]> = TableDefinition::new("leaves");
 const LATEST: TableDefinition<&[u8], u64> = TableDefinition::new("latest");
+const NODES: TableDefinition<(u8, u64), &[u8; 32]> = TableDefinition::new("nodes");
 
 /// Keys of the table of single values.
 const SCHEMA_KEY: &str = "schema";
@@ -87,6 +89,8 @@ pub struct Change {
     pub entry: Option<(u64, Vec<u8>)>,
     /// A certificate issued.
     pub leaf: Option<Leaf>,
+    /// Nodes of the log's tree that are complete with it.
+    pub nodes: Vec<Complete>,
     /// Single values, by key.
     pub values: Vec<(&'static str, Vec<u8>)>,
     /// Journal entries up to this height are no longer needed.
@@ -159,6 +163,17 @@ impl Store {
     /// [`StoreError`].
     pub fn leaves(&self, from: u64, limit: u64) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
         self.range(LEAVES, from, limit.min(MAX_RANGE))
+    }
+
+    /// A node of the log's tree.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn node(&self, level: u8, place: u64) -> Result<Option<[u8; 32]>, StoreError> {
+        self.with(|database| {
+            let table = database.begin_read()?.open_table(NODES)?;
+            Ok(table.get((level, place))?.map(|hash| *hash.value()))
+        })
     }
 
     /// How many leaves there are.
@@ -261,6 +276,9 @@ fn apply(transaction: &WriteTransaction, change: &Change) -> Result<(), redb::Er
         transaction.open_table(LEAVES)?.insert(leaf.index, leaf.certificate.as_slice())?;
         transaction.open_table(LATEST)?.insert(leaf.keys.as_slice(), leaf.index)?;
     }
+    for node in &change.nodes {
+        transaction.open_table(NODES)?.insert((node.level, node.place), &node.hash)?;
+    }
     for (key, value) in &change.values {
         transaction.open_table(META)?.insert(key, value.as_slice())?;
     }
@@ -290,6 +308,7 @@ fn migrate(database: &Database) -> Result<u64, redb::Error> {
     transaction.open_table(JOURNAL)?;
     transaction.open_table(LEAVES)?;
     transaction.open_table(LATEST)?;
+    transaction.open_table(NODES)?;
     transaction.commit()?;
     Ok(schema)
 }
