@@ -44,7 +44,7 @@ pub fn run(sockets: Sockets, create: &Create) -> Result<(), Failure> {
     }
     progress("Making the root's keys ...");
     let authority = root::make(&create.name, now)?;
-    let of = IssuerRequestOf { node: node.clone() };
+    let of = IssuerRequestOf { mesh: authority.mesh().to_owned(), node: node.clone() };
     let request: IssuerRequest = client.post(path::ISSUER_REQUEST, &of)?;
     let signed = root::sign(&authority, &request, create.ipv4, now)?;
     // Before the mesh: one whose root is lost could never get another issuer.

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use hypermesh_api::IssuerRequest;
 use ipnet::Ipv4Net;
-use stoq_identity::{Kind, PrivateKeys};
+use stoq_identity::PrivateKeys;
 use stoq_trustchain::{
     Authority, Dates, ISSUER_VALIDITY, Prefixes, ROOT_VALIDITY, Request, Subject, TrustError,
 };
@@ -108,7 +108,7 @@ pub fn sign(
     let log = Subject::Log { node: node.clone() };
     let issue = |subject: &Subject, bytes: &[u8]| {
         let asked = Request::from_bytes(bytes).map_err(|error| not_signed(&error))?;
-        expect(&asked, subject.kind(), node)?;
+        expect(&asked, root.mesh(), subject)?;
         let keys = asked.verify(&[]).map_err(|error| not_signed(&error))?;
         let signed = root.issue(subject, keys, Dates::of(now, ISSUER_VALIDITY))?;
         Ok::<_, Failure>(pem::certificate(&signed))
@@ -117,12 +117,13 @@ pub fn sign(
 }
 
 /// The root signs what the operator asked for, whatever a daemon would like.
-fn expect(asked: &Request, kind: Kind, node: &str) -> Result<(), Failure> {
-    if asked.kind == kind && asked.name == node {
+fn expect(asked: &Request, mesh: &str, subject: &Subject) -> Result<(), Failure> {
+    let (kind, node) = (subject.kind(), subject.name());
+    if (asked.kind, asked.mesh.as_str(), asked.name.as_str()) == (kind, mesh, node) {
         return Ok(());
     }
-    let got = format!("one of {} for `{}`", asked.name, asked.kind);
-    Err(not_signed(&format!("expected a request of {node} for `{kind}`, got {got}")))
+    let got = format!("one of {} in {} for `{}`", asked.name, asked.mesh, asked.kind);
+    Err(not_signed(&format!("expected a request of {node} in {mesh} for `{kind}`, got {got}")))
 }
 
 fn not_signed(why: &dyn std::fmt::Display) -> Failure {
@@ -153,13 +154,13 @@ pub fn exposed(directory: &Path) -> Option<PathBuf> {
 mod tests {
     use super::*;
     use hypermesh_api::Base64;
-    use stoq_identity::{CertificateInfo, NodeId};
+    use stoq_identity::{CertificateInfo, Kind, NodeId};
     use tempfile::TempDir;
 
-    fn request(node: &str, kinds: [Kind; 2]) -> IssuerRequest {
+    fn request(mesh: &str, node: &str, kinds: [Kind; 2]) -> IssuerRequest {
         let asked = |kind| {
             let keys = PrivateKeys::generate().unwrap();
-            let id = NodeId::new("lab", node).unwrap();
+            let id = NodeId::new(mesh, node).unwrap();
             Base64(Request::new(&keys, kind, &id, &[]).unwrap().to_bytes().unwrap())
         };
         IssuerRequest { node: "edge-a".into(), issuer: asked(kinds[0]), log: asked(kinds[1]) }
@@ -189,16 +190,18 @@ mod tests {
     fn the_root_signs_an_issuer_and_a_log_of_the_node_asked_for_and_nothing_else() {
         let now = SystemTime::now();
         let root = make("lab", now).unwrap();
-        let right = request("edge-a", [Kind::Issuer, Kind::Log]);
+        let mesh = root.mesh();
+        let right = request(mesh, "edge-a", [Kind::Issuer, Kind::Log]);
         let signed = sign(&root, &right, None, now).unwrap();
         for (text, kind) in [(&signed.issuer, Kind::Issuer), (&signed.log, Kind::Log)] {
             let certificate = CertificateInfo::read(&pem::certificates(text)[0]).unwrap();
             assert_eq!(certificate.kind, Some(kind));
         }
         for wrong in [
-            request("edge-b", [Kind::Issuer, Kind::Log]),
-            request("edge-a", [Kind::Log, Kind::Issuer]),
-            request("edge-a", [Kind::Node, Kind::Log]),
+            request(mesh, "edge-b", [Kind::Issuer, Kind::Log]),
+            request(mesh, "edge-a", [Kind::Log, Kind::Issuer]),
+            request(mesh, "edge-a", [Kind::Node, Kind::Log]),
+            request("lab-0123456789abcdef", "edge-a", [Kind::Issuer, Kind::Log]),
         ] {
             let refused = sign(&root, &wrong, None, now).err().unwrap();
             assert!(refused.to_string().contains("the root signs nothing"), "{refused}");
