@@ -2,13 +2,15 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use rcgen::{CertificateParams, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256};
-use stoq_identity::{NodeId, check_name};
-use x509_parser::pem::parse_x509_pem;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use stoq_identity::{PrivateKeys, certificate_to_pem, check_name};
+use stoq_trustchain::{Dates, Subject, TrustError};
+use zeroize::Zeroizing;
 
-use crate::profile::{self, crypto};
 use crate::store::{self, Existing, PUBLIC, SECRET};
 use crate::{BACKDATE, NODE_VALIDITY, PkiError, ROOT_VALIDITY};
 
@@ -30,9 +32,10 @@ pub fn init(directory: &Path, mesh: &str, now: SystemTime) -> Result<(), PkiErro
     if directory.join(ROOT_CERTIFICATE).exists() {
         return Err(exists(ROOT_CERTIFICATE));
     }
-    let key = new_key()?;
-    let params = profile::root(mesh, now - BACKDATE, now + ROOT_VALIDITY)?;
-    let certificate = params.self_signed(&key).map_err(crypto)?;
+    let keys = new_keys()?;
+    let dates = Dates { not_before: now - BACKDATE, not_after: now + ROOT_VALIDITY };
+    let root = stoq_trustchain::Authority::found_as(mesh, Arc::clone(&keys), dates);
+    let root = root.map_err(refused)?;
     let keep = |name, contents: &str, mode| {
         let written = store::write(directory, name, contents, mode, Existing::Keep);
         written.map_err(|source| match source.kind() {
@@ -40,8 +43,8 @@ pub fn init(directory: &Path, mesh: &str, now: SystemTime) -> Result<(), PkiErro
             _ => store::failed(&directory.join(name), "write", source),
         })
     };
-    keep(ROOT_KEY, &key.serialize_pem(), SECRET)?;
-    keep(ROOT_CERTIFICATE, &certificate.pem(), PUBLIC)
+    keep(ROOT_KEY, &keys.to_pem(), SECRET)?;
+    keep(ROOT_CERTIFICATE, &certificate_to_pem(root.certificate()), PUBLIC)
 }
 
 /// Issues a certificate for `node` under the root in `directory`, and writes `node.crt`, `node.key`
@@ -56,20 +59,14 @@ pub fn issue(directory: &Path, node: &str, out: &Path, now: SystemTime) -> Resul
 }
 
 /// A root, opened for issuing.
-pub struct Authority {
-    mesh: String,
-    certificate_pem: String,
-    not_before: i64,
-    not_after: i64,
-    issuer: Issuer<'static, KeyPair>,
-}
+pub struct Authority(stoq_trustchain::Authority);
 
-/// A node's certificate and private key, and the root that they stand under, in PEM.
+/// A node's certificate and private keys, and the root that they stand under, in PEM.
 pub struct Issued {
     /// The node's certificate.
     pub certificate_pem: String,
-    /// Its private key, PKCS #8.
-    pub key_pem: String,
+    /// Its two private keys.
+    pub key_pem: Zeroizing<String>,
     /// The root's certificate.
     pub authority_pem: String,
 }
@@ -78,38 +75,32 @@ impl Authority {
     /// Opens the root in `directory`.
     ///
     /// # Errors
-    /// When a file is missing or damaged, or the key is not that of the certificate.
+    /// When a file is missing or damaged, or the keys are not those of the certificate.
     pub fn open(directory: &Path) -> Result<Self, PkiError> {
-        let certificate_path = directory.join(ROOT_CERTIFICATE);
-        let bad = |got: String| PkiError::Root {
-            path: certificate_path.clone(),
-            expected: "the root certificate of a mesh in PEM",
+        let bad = |file, expected, got: String| PkiError::Root {
+            path: directory.join(file),
+            expected,
             got,
         };
-        let certificate_pem = store::read(directory, ROOT_CERTIFICATE)?;
-        let key = open_key(directory)?;
-        let (_, pem) =
-            parse_x509_pem(certificate_pem.as_bytes()).map_err(|e| bad(e.to_string()))?;
-        let root = pem.parse_x509().map_err(|e| bad(e.to_string()))?;
-        let mesh = root.subject().iter_organization().next();
-        let mesh = mesh.and_then(|name| name.as_str().ok()).unwrap_or_default().to_owned();
-        check_name(&mesh).map_err(|e| bad(format!("mesh {mesh:?}: {e}")))?;
-        if root.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
-            return Err(bad(format!("that of another key than {ROOT_KEY}")));
-        }
-        let not_before = root.validity().not_before.timestamp();
-        let not_after = root.validity().not_after.timestamp();
-        let issuer = Issuer::from_ca_cert_pem(&certificate_pem, key).map_err(crypto)?;
-        Ok(Self { mesh, certificate_pem, not_before, not_after, issuer })
+        let certificate = store::read(directory, ROOT_CERTIFICATE)?;
+        let keys = Zeroizing::new(store::read(directory, ROOT_KEY)?);
+        let keys = PrivateKeys::from_pem(&keys)
+            .map_err(|error| bad(ROOT_KEY, "both private keys in PEM", error.to_string()))?;
+        let form = "the root certificate of a mesh in PEM, with its keys beside it";
+        let certificate = CertificateDer::from_pem_slice(certificate.as_bytes())
+            .map_err(|error| bad(ROOT_CERTIFICATE, form, error.to_string()))?;
+        stoq_trustchain::Authority::open(&certificate, Arc::new(keys))
+            .map(Self)
+            .map_err(|error| bad(ROOT_CERTIFICATE, form, error.to_string()))
     }
 
     /// The mesh that it names nodes of.
     #[must_use]
     pub fn mesh(&self) -> &str {
-        &self.mesh
+        self.0.mesh()
     }
 
-    /// Issues a certificate for `node` with a new key. It ends no later than the root.
+    /// Issues a certificate for `node` with new keys. It ends no later than the root.
     ///
     /// # Errors
     /// An invalid name, or [`PkiError::Dates`] when the root was not valid at `not_before`.
@@ -119,33 +110,15 @@ impl Authority {
         not_before: SystemTime,
         not_after: SystemTime,
     ) -> Result<Issued, PkiError> {
-        let named = |source| PkiError::Name { what: "node", name: node.to_owned(), source };
-        let id = NodeId::new(&self.mesh, node).map_err(named)?;
-        let mut params = profile::node(&id, not_before, not_after)?;
-        self.fit_dates(&mut params)?;
-        let key = new_key()?;
-        let certificate = params.signed_by(&key, &self.issuer).map_err(crypto)?;
+        let subject = Subject::Node { node: node.to_owned(), addresses: Vec::new() };
+        let keys = new_keys()?;
+        let dates = Dates { not_before, not_after };
+        let certificate = self.0.issue(&subject, keys.public(), dates).map_err(refused)?;
         Ok(Issued {
-            certificate_pem: certificate.pem(),
-            key_pem: key.serialize_pem(),
-            authority_pem: self.certificate_pem.clone(),
+            certificate_pem: certificate_to_pem(&certificate),
+            key_pem: keys.to_pem(),
+            authority_pem: certificate_to_pem(self.0.certificate()),
         })
-    }
-
-    fn fit_dates(&self, params: &mut CertificateParams) -> Result<(), PkiError> {
-        let (begin, end) = (params.not_before.unix_timestamp(), params.not_after.unix_timestamp());
-        if begin >= end {
-            return Err(PkiError::Dates { got: "ends before it begins" });
-        }
-        if begin < self.not_before {
-            return Err(PkiError::Dates { got: "begins before the root does" });
-        }
-        if begin >= self.not_after {
-            return Err(PkiError::Dates { got: "begins after the root's end" });
-        }
-        let excess_s = end.saturating_sub(self.not_after).max(0);
-        params.not_after -= std::time::Duration::from_secs(excess_s.unsigned_abs());
-        Ok(())
     }
 }
 
@@ -157,7 +130,7 @@ impl Issued {
     pub fn write(&self, out: &Path) -> Result<(), PkiError> {
         store::create_directory(out, 0o755)?;
         let files = [
-            (NODE_KEY, &self.key_pem, SECRET),
+            (NODE_KEY, self.key_pem.as_str(), SECRET),
             (ROOT_CERTIFICATE, &self.authority_pem, PUBLIC),
             (NODE_CERTIFICATE, &self.certificate_pem, PUBLIC),
         ];
@@ -169,15 +142,14 @@ impl Issued {
     }
 }
 
-fn new_key() -> Result<KeyPair, PkiError> {
-    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(crypto)
+fn new_keys() -> Result<Arc<PrivateKeys>, PkiError> {
+    PrivateKeys::generate().map(Arc::new).map_err(|error| PkiError::Crypto(error.to_string()))
 }
 
-fn open_key(directory: &Path) -> Result<KeyPair, PkiError> {
-    let text = store::read(directory, ROOT_KEY)?;
-    KeyPair::from_pem(&text).map_err(|error| PkiError::Root {
-        path: directory.join(ROOT_KEY),
-        expected: "a private key in PEM",
-        got: error.to_string(),
-    })
+fn refused(error: TrustError) -> PkiError {
+    match error {
+        TrustError::Name { what, name, source } => PkiError::Name { what, name, source },
+        TrustError::Dates { got } => PkiError::Dates { got },
+        other => PkiError::Crypto(other.to_string()),
+    }
 }

@@ -1,20 +1,20 @@
-//! The certificate authority of a mesh, first form: one root on disk that issues node certificates.
+//! The certificate authority of a mesh that is run by hand: one root on disk that issues nodes.
 //!
-//! Owns the root's directory (`ca.crt`, `ca.key`) and the form of what is issued. `stoqctl pki`
-//! calls [`init`] and [`issue`]; tests call [`Authority::issue`] with dates of their own. Names and
-//! their rules come from `stoq-identity`, whose verifier is the other half of this crate.
+//! Owns the root's directory (`ca.crt`, `ca.key`) and the three files of a node; what is in the
+//! certificates comes from `stoq-trustchain`. `stoqctl pki` calls [`init`] and [`issue`]; tests call
+//! [`Authority::issue`] with dates of their own.
 //!
-//! | certificate | key | valid | says |
+//! | certificate | keys | valid | says |
 //! |---|---|---|---|
-//! | root | P-256 | 10 years | CA, room for one intermediate; signs certificates and CRLs; may speak only for names and addresses that are never public |
-//! | node | P-256 | 90 days | no CA; digital signature; TLS server and client; `stoq://MESH/NODE` |
+//! | root | P-256, FN-DSA-1024 | 10 years | CA, room for one intermediate; signs certificates and CRLs; may speak only for names and addresses that are never public |
+//! | node | P-256, FN-DSA-1024 | 90 days | no CA; digital signature; TLS server and client; `stoq://MESH/NODE` |
 //!
-//! Both begin [`BACKDATE`] before they are made, for hosts whose clocks are a little behind.
+//! Each bears a signature of either kind. Both begin [`BACKDATE`] before they are made, for hosts
+//! whose clocks are a little behind.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests"))]
 
 mod authority;
-mod profile;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -24,18 +24,11 @@ use std::time::Duration;
 
 pub use authority::{Authority, Issued, init, issue};
 use stoq_identity::NameError;
+pub use stoq_trustchain::{BACKDATE, ROOT_VALIDITY};
 use thiserror::Error;
-
-/// How long a root is valid: longer than the service life of an edge host, so that it is replaced
-/// on purpose and not by an outage.
-pub const ROOT_VALIDITY: Duration = Duration::from_secs(10 * 365 * DAY_S);
 
 /// How long a node's certificate is valid. Renewal is still an operator's job, hence a quarter.
 pub const NODE_VALIDITY: Duration = Duration::from_secs(90 * DAY_S);
-
-/// How long before its making a certificate begins: clocks of hosts without time service differ by
-/// minutes.
-pub const BACKDATE: Duration = Duration::from_secs(5 * 60);
 
 const DAY_S: u64 = 24 * 60 * 60;
 

@@ -16,7 +16,7 @@ pub(crate) const SECRET: u32 = 0o600;
 /// Mode of a certificate: anybody may read it.
 pub(crate) const PUBLIC: u32 = 0o644;
 
-/// Largest file that is read back: a certificate or key of ours in PEM is under 2 KiB.
+/// Largest file that is read back: the two keys of ours in PEM are under 8 KiB.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
 
 /// What happens to a file that is there already.

@@ -5,10 +5,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use rcgen::{CertificateParams, KeyPair, SanType};
-use stoq_identity::{Identity, VerifyError};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use stoq_identity::{
+    CertificateInfo, Identity, KeyError, LoadError, Policy, PrivateKeys, VerifyError,
+    identity_to_pem,
+};
 use tempfile::TempDir;
-use x509_parser::pem::parse_x509_pem;
 
 use crate::{Authority, BACKDATE, NODE_VALIDITY, PkiError, ROOT_VALIDITY, init, issue};
 
@@ -86,6 +89,63 @@ fn issuing_again_replaces_certificate_and_key_together() {
 }
 
 #[test]
+fn the_keys_that_are_written_sign_for_the_certificate() {
+    let now = SystemTime::now();
+    let directory = made("hq", now);
+    let out = directory.path().join("out");
+    issue(&directory.path().join("pki"), "edge-a", &out, now).unwrap();
+    let identity = load(&out);
+    let info = CertificateInfo::read(&identity.chain()[0]).unwrap();
+    assert_eq!(identity.keys().unwrap().public(), &info.keys);
+    assert_eq!(identity.log_proof(), None);
+}
+
+#[test]
+fn certificate_keys_and_log_proof_may_be_one_file() {
+    let now = SystemTime::now();
+    let directory = made("hq", now);
+    let out = directory.path().join("out");
+    issue(&directory.path().join("pki"), "edge-a", &out, now).unwrap();
+    let three = load(&out);
+    let whole = out.join("identity.pem");
+    let keys = three.keys().unwrap();
+    let text = identity_to_pem(three.chain(), &keys, Some(&[7; 3000]));
+    fs::write(&whole, &*text).unwrap();
+    let one = Identity::load(&whole, &whole, &out.join("ca.crt")).unwrap();
+    assert_eq!(one.chain(), three.chain());
+    assert_eq!(one.log_proof(), Some(&[7; 3000][..]));
+    assert_eq!(one.key().secret_der(), three.key().secret_der());
+    one.check(now).unwrap();
+}
+
+#[test]
+fn an_identity_with_one_key_only_loads_under_the_classical_policy_only() {
+    let now = SystemTime::now();
+    let directory = made("hq", now);
+    let out = directory.path().join("out");
+    issue(&directory.path().join("pki"), "edge-a", &out, now).unwrap();
+    let [certificate, key, authority] =
+        ["node.crt", "node.key", "ca.crt"].map(|name| out.join(name));
+    let text = fs::read_to_string(&key).unwrap();
+    let classical = text.split("-----BEGIN STOQ").next().unwrap();
+    fs::write(&key, classical).unwrap();
+    let refused = Identity::load(&certificate, &key, &authority).unwrap_err();
+    let LoadError::Alternative { source, .. } = &refused else { panic!("{refused}") };
+    assert_eq!(*source, KeyError::Alternative { got: "none" });
+    let open = |_, path: &Path| fs::File::open(path);
+    let policy = Policy::Classical;
+    let loaded = Identity::load_under(policy, &certificate, &key, &authority, &open).unwrap();
+    assert!(loaded.keys().is_none());
+    loaded.check(now).unwrap();
+
+    let other = PrivateKeys::generate().unwrap().to_pem();
+    let foreign = other.find("-----BEGIN STOQ").unwrap();
+    fs::write(&key, format!("{classical}{}", &other[foreign..])).unwrap();
+    let refused = Identity::load(&certificate, &key, &authority).unwrap_err();
+    assert!(matches!(refused, LoadError::KeyMismatch { .. }), "{refused}");
+}
+
+#[test]
 fn invalid_names_are_refused_before_anything_is_written() {
     let now = SystemTime::now();
     let directory = TempDir::new().unwrap();
@@ -140,42 +200,10 @@ fn serial_numbers_are_random_positive_and_of_full_length() {
     let authority = Authority::open(&directory.path().join("pki")).unwrap();
     let serial = || {
         let issued = authority.issue("edge-a", now, now + DAY).unwrap();
-        let (_, pem) = parse_x509_pem(issued.certificate_pem.as_bytes()).unwrap();
-        pem.parse_x509().unwrap().raw_serial().to_vec()
+        let der = CertificateDer::from_pem_slice(issued.certificate_pem.as_bytes()).unwrap();
+        CertificateInfo::read(&der).unwrap().serial
     };
     let (first, second) = (serial(), serial());
     assert_ne!(first, second);
-    assert!(first.len() == 16 && first[0] & 0xc0 == 0x40, "{first:02x?}");
-}
-
-/// Signs a certificate with the root's key for these names, and asks the verifier.
-fn accepted_with(names: Vec<SanType>) -> Result<(), VerifyError> {
-    let now = SystemTime::now();
-    let directory = made("hq", now);
-    let pki = directory.path().join("pki");
-    let id = stoq_identity::NodeId::new("hq", "edge-a").unwrap();
-    let mut params: CertificateParams = crate::profile::node(&id, now, now + DAY).unwrap();
-    params.subject_alt_names.extend(names);
-    let root_key = KeyPair::from_pem(&fs::read_to_string(pki.join("ca.key")).unwrap()).unwrap();
-    let root_pem = fs::read_to_string(pki.join("ca.crt")).unwrap();
-    let issuer = rcgen::Issuer::from_ca_cert_pem(&root_pem, &root_key).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let leaf = params.signed_by(&key, &issuer).unwrap();
-    let (_, root) = parse_x509_pem(root_pem.as_bytes()).unwrap();
-    let verifier = stoq_identity::Verifier::new(&[&root.contents], "hq").unwrap();
-    let none: &[&[u8]] = &[];
-    verifier.verify(leaf.der(), none, stoq_identity::Role::Server, now).map(drop)
-}
-
-#[test]
-fn the_root_speaks_only_for_private_names_and_addresses() {
-    let dns = |name: &str| SanType::DnsName(name.try_into().unwrap());
-    let address = |text: &str| SanType::IpAddress(text.parse().unwrap());
-    for name in [dns("api.hq.internal"), address("10.1.2.3"), address("fd48::1")] {
-        accepted_with(vec![name]).unwrap();
-    }
-    for name in [dns("www.example.com"), address("192.0.2.1"), address("2001:db8::1")] {
-        let refused = accepted_with(vec![name.clone()]).unwrap_err();
-        assert!(matches!(refused, VerifyError::Untrusted { .. }), "{name:?}: {refused}");
-    }
+    assert!(first.len() == 32 && "4567".contains(&first[..1]), "{first}");
 }

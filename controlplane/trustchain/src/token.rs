@@ -150,7 +150,7 @@ impl Token {
         let digits = text.strip_prefix(PREFIX).ok_or(TokenError::Prefix)?;
         let damaged = |got| TokenError::Damaged { got };
         let decoded = BASE64URL_NOPAD.decode(digits.as_bytes());
-        let decoded = Zeroizing::new(decoded.map_err(|_| damaged("other characters"))?);
+        let decoded = Zeroizing::new(decoded.map_err(|_| damaged("missing or other characters"))?);
         let (encoded, expected) =
             decoded.split_last_chunk::<CHECKSUM_BYTES>().ok_or(damaged("too few characters"))?;
         if checksum(encoded) != *expected {

@@ -192,3 +192,22 @@ fn an_authority_issues_only_what_is_its_own_to_issue() {
     let refused = Authority::open(mesh.root.certificate(), keys).err().unwrap();
     assert!(matches!(refused, TrustError::Authority { .. }), "{refused}");
 }
+
+#[test]
+fn a_root_speaks_only_for_private_addresses() {
+    let mesh = Mesh::new("lab");
+    let verify = |address: &str| {
+        let addresses = vec![address.parse().unwrap()];
+        let subject = Subject::Node { node: "edge-b".to_owned(), addresses };
+        let dates = Dates::of(now(), LEAF_VALIDITY);
+        let leaf = mesh.root.issue(&subject, new_keys().public(), dates).unwrap();
+        mesh.verify(Expected::Node, &leaf)
+    };
+    for private in ["10.1.2.3", "fd48::1"] {
+        verify(private).unwrap();
+    }
+    for public in ["192.0.2.1", "2001:db8::1"] {
+        let refused = verify(public).unwrap_err();
+        assert!(matches!(refused, VerifyError::Untrusted { .. }), "{public}: {refused}");
+    }
+}

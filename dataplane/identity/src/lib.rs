@@ -40,6 +40,7 @@ pub use kind::{Expected, Kind, OperatorRole};
 pub use load::{File, Identity, LoadError, Open, Warning};
 pub use mesh::{MESH_NAME_MAX, MESH_PREFIX_BITS, dns_name, mesh_id, mesh_name, mesh_prefix};
 pub use name::{NAME_MAX, NameError, NodeId, check_name};
+pub use pem::{certificate_to_pem, identity_to_pem};
 pub use possession::possession_body;
 pub use refusal::{RootsError, VerifyError};
 pub use signature::{Label, SIGNATURE_MAX, Signature, SignatureError};

@@ -36,9 +36,6 @@ use crate::{MAX_CERTIFICATE_BYTES, MAX_ROOTS};
 /// Largest identity file: every root at its largest, in PEM (4/3, and room for the markers).
 const MAX_FILE_BYTES: u64 = (MAX_ROOTS * MAX_CERTIFICATE_BYTES * 3 / 2) as u64;
 
-/// Label of the PEM section with the proof that the certificate is in its issuer's log.
-const PEM_LOG_PROOF: &str = "STOQ LOG PROOF";
-
 /// An identity knows no intermediates but those in its file.
 const NONE: &[&[u8]] = &[];
 
@@ -407,7 +404,7 @@ fn log_proof(path: &Path, text: &[u8]) -> Result<Option<Vec<u8>>, LoadError> {
     };
     // Text of another encoding has no sections at all.
     let text = std::str::from_utf8(text).unwrap_or_default();
-    let section = crate::pem::section(text, PEM_LOG_PROOF).map_err(bad)?;
+    let section = crate::pem::section(text, crate::pem::PEM_LOG_PROOF).map_err(bad)?;
     Ok(section.map(|contents| contents.to_vec()))
 }
 

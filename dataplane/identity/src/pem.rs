@@ -1,7 +1,13 @@
-//! PEM sections (RFC 7468) with labels of our own, which the certificate library's reader skips.
+//! PEM sections (RFC 7468) with labels of our own, which the certificate library's reader skips, and
+//! the one file that holds a whole identity.
 
 use pem_rfc7468::{LineEnding, decode_vec, encode_string};
 use zeroize::Zeroizing;
+
+use crate::keys::PrivateKeys;
+
+/// Label of the PEM section with the proof that the certificate is in its issuer's log.
+pub(crate) const PEM_LOG_PROOF: &str = "STOQ LOG PROOF";
 
 /// Longest section that is decoded, as text: an FN-DSA-1024 key is 3.2 KiB in PEM, a log proof
 /// below 8 KiB.
@@ -28,4 +34,28 @@ pub(crate) fn section(text: &str, label: &str) -> Result<Option<Zeroizing<Vec<u8
 pub(crate) fn write(label: &str, contents: &[u8]) -> Zeroizing<String> {
     // Fails for labels with line breaks and lengths beyond memory only: ours have neither.
     Zeroizing::new(encode_string(label, LineEnding::LF, contents).unwrap_or_default())
+}
+
+/// A certificate (DER) in PEM.
+#[must_use]
+pub fn certificate_to_pem(der: &[u8]) -> String {
+    write("CERTIFICATE", der).to_string()
+}
+
+/// The contents of an identity file: the certificates (DER, the node's own first), both private keys
+/// and the log proof.
+#[must_use]
+pub fn identity_to_pem<C: AsRef<[u8]>>(
+    chain: &[C],
+    keys: &PrivateKeys,
+    log_proof: Option<&[u8]>,
+) -> Zeroizing<String> {
+    let mut sections: Vec<_> = chain.iter().map(|der| write("CERTIFICATE", der.as_ref())).collect();
+    sections.extend(log_proof.map(|proof| write(PEM_LOG_PROOF, proof)));
+    sections.push(keys.to_pem());
+    // Reserved at once: growing would leave copies of the keys behind.
+    let length = sections.iter().map(|section| section.len()).sum();
+    let mut file = Zeroizing::new(String::with_capacity(length));
+    sections.iter().for_each(|section| file.push_str(section));
+    file
 }

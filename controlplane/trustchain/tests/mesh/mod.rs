@@ -1,6 +1,8 @@
 //! A mesh for tests: a root, an issuer below it, and what both issue.
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub mod forge;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -93,4 +95,12 @@ pub fn promote(root: &Authority, node: &str, prefixes: Prefixes) -> Authority {
     let dates = Dates::of(now(), ISSUER_VALIDITY);
     let certificate = root.issue(&subject, keys.public(), dates).unwrap();
     Authority::open(&certificate, keys).unwrap()
+}
+
+/// The leaf without any alternative part, as its issuer's classical key alone would make it.
+pub fn stripped(mesh: &Mesh, leaf: &Leaf) -> Leaf {
+    let bare =
+        forge::without(&leaf.der, &[forge::ALT_KEY, forge::ALT_ALGORITHM, forge::ALT_SIGNATURE]);
+    let der = forge::sign_classically(&bare, mesh.issuer.keys());
+    Leaf { der, keys: Arc::clone(&leaf.keys) }
 }
