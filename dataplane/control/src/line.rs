@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Call, ErrorCode, Refusal, Reply, VERSION};
 
-/// Longest request line in bytes (24 MiB): the bundle of a mesh of 10,000 nodes, whose signed records take
-/// some 1.7 KiB each, in base64. Plain snapshots are a tenth of that.
-pub const MAX_REQUEST_BYTES: usize = 24 << 20;
+/// Longest request line in bytes (56 MiB): the largest bundle, of 16,384 members whose signed records take
+/// some 2 KiB each, in base64. Plain snapshots are a tenth of that.
+pub const MAX_REQUEST_BYTES: usize = 56 << 20;
 
 /// Longest reply line in bytes (16 MiB): the status of 10,000 links at about 300 bytes, with room.
 pub const MAX_REPLY_BYTES: usize = 16 << 20;

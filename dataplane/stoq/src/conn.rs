@@ -2,17 +2,21 @@
 //! It knows its peer but not the link; the endpoint owns it and acts on what it reports.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use stoq_buffer::PacketBuf;
+use stoq_identity::{Identity, PeerIdentity, Role};
 use stoq_telemetry::DropReason;
 
 use crate::blackhole::BlackHole;
 use crate::buffers::Buffers;
-use crate::control::{ControlError, Decoder, Frame};
+use crate::control::{ControlError, Decoder, Frame, Hello, Proof};
 use crate::endpoint::StreamId;
 use crate::fragment::Reassembler;
 use crate::governor::{Governor, PathView};
+use crate::mesh::{Incoming, Mesh, Outgoing};
+use crate::task::Binding;
 use crate::{Path, PeerId, Transmit, tls};
 
 /// The control stream: the first bidirectional stream of the dialler.
@@ -47,6 +51,12 @@ pub(crate) enum Code {
     Superseded = 3,
     /// The ALPN is missing.
     NoProtocol = 4,
+    /// One end wants proofs of possession, the other does not.
+    PolicyMismatch = 5,
+    /// The proof of possession, or of the log, does not hold.
+    ProofRefused = 6,
+    /// The node is revoked.
+    Revoked = 7,
 }
 
 /// Who started a connection.
@@ -62,7 +72,11 @@ pub(crate) enum Origin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     Handshake,
+    /// The peer has not proven its keys: nothing else of it is looked at.
+    Proof,
     Hello,
+    /// The peer has a newer set of revocations: nothing is carried before it is here.
+    Behind,
     Ready,
     Closing,
 }
@@ -76,6 +90,16 @@ pub(crate) enum Progress {
     Frame(Frame),
 }
 
+/// What a connection has of its own node.
+pub(crate) struct Own {
+    /// Number of the connection since the start.
+    pub serial: u64,
+    /// The identity of its handshake.
+    pub identity: Arc<Identity>,
+    /// The policy asks for proofs.
+    pub proves: bool,
+}
+
 pub(crate) struct Conn {
     pub quic: quiche::Connection<Buffers>,
     pub path: Path,
@@ -83,6 +107,21 @@ pub(crate) struct Conn {
     pub stage: Stage,
     pub peer: Option<PeerId>,
     pub slot: u8,
+    pub serial: u64,
+    pub identity: Arc<Identity>,
+    /// The peer's certificate, verified, and its DER; from the end of the handshake on.
+    pub peer_identity: Option<Arc<PeerIdentity>>,
+    pub peer_leaf: Arc<[u8]>,
+    /// Ours, until it is sent.
+    pub own_proof: Option<Proof>,
+    /// The peer's, until the connection is ready.
+    pub hello: Option<Hello>,
+    /// Sequence of the peer's revocation set, as it said.
+    pub peer_sequence: Option<u64>,
+    pub incoming: Option<Incoming>,
+    outgoing: Option<Outgoing>,
+    proves: bool,
+    proof_read: bool,
     /// In the endpoint's list of connections that may have something to send.
     pub is_active: bool,
     /// Received packets or timers may have moved handshake or control stream on.
@@ -133,6 +172,7 @@ impl Conn {
         path: Path,
         origin: Origin,
         now: Instant,
+        own: Own,
     ) -> Self {
         let slot = match origin {
             Origin::Dialled { slot, .. } => slot,
@@ -145,6 +185,17 @@ impl Conn {
             stage: Stage::Handshake,
             peer: None,
             slot,
+            serial: own.serial,
+            identity: own.identity,
+            peer_identity: None,
+            peer_leaf: Arc::default(),
+            own_proof: None,
+            hello: None,
+            peer_sequence: None,
+            incoming: None,
+            outgoing: None,
+            proves: own.proves,
+            proof_read: false,
             is_active: false,
             needs_progress: true,
             initial_dcid: None,
@@ -165,7 +216,7 @@ impl Conn {
             unread_until: None,
             black_hole: BlackHole::default(),
             probing_since: now,
-            decoder: Decoder::default(),
+            decoder: if own.proves { Decoder::proving() } else { Decoder::default() },
             outbox: Vec::new(),
             farewell: None,
             governor: Governor::default(),
@@ -181,7 +232,30 @@ impl Conn {
     pub fn is_attempt(&self, peer: PeerId, slot: u8) -> bool {
         let same = matches!(self.origin,
             Origin::Dialled { peer: p, slot: s, .. } if p == peer && s == slot);
-        same && matches!(self.stage, Stage::Handshake | Stage::Hello)
+        same && self.is_unfinished()
+    }
+
+    /// Whether it is being made.
+    pub fn is_unfinished(&self) -> bool {
+        matches!(self.stage, Stage::Handshake | Stage::Proof | Stage::Hello | Stage::Behind)
+    }
+
+    /// What the proofs of both ends are bound to; none before the handshake is complete.
+    pub fn binding(&mut self) -> Option<Binding> {
+        let own = self.identity.chain().first().map(|leaf| tls::fingerprint(leaf))?;
+        let role = if self.dialled_here() { Role::Client } else { Role::Server };
+        let exporter = tls::exporter(self.quic.as_mut()).ok()?;
+        Some(Binding { role, exporter, own, peer: tls::fingerprint(&self.peer_leaf) })
+    }
+
+    /// Sends the set of revocations to a peer whose own is older, once for each set.
+    pub fn offer(&mut self, mesh: &Mesh) {
+        let has_less = self.peer_sequence.is_some_and(|theirs| theirs < mesh.sequence);
+        let sent = self.outgoing.as_ref().is_some_and(|sent| sent.sequence >= mesh.sequence);
+        if has_less && !sent && !mesh.set.is_empty() {
+            self.outgoing = Some(Outgoing::new(mesh));
+            self.flush_outbox();
+        }
     }
 
     /// Opens a packet in place. Errors close the connection inside quiche. Afterwards, or after
@@ -223,26 +297,38 @@ impl Conn {
     ///
     /// # Errors
     /// With the reason to count, after which the connection is closing.
-    pub fn progress(&mut self) -> Result<Option<Progress>, DropReason> {
+    pub fn progress(&mut self) -> Result<Option<Progress>, (DropReason, String)> {
         match self.stage {
             Stage::Handshake if self.quic.is_established() => {
-                self.stage = Stage::Hello;
+                self.stage = if self.proves { Stage::Proof } else { Stage::Hello };
                 self.authenticated().map(Some)
             }
-            Stage::Hello | Stage::Ready => self.next_frame().map(|f| f.map(Progress::Frame)),
+            // A dialler has the first word; and behind a proof nothing is read before it was verified.
+            Stage::Proof if self.proof_read || self.dialled_here() && self.hello_at.is_none() => {
+                Ok(None)
+            }
+            Stage::Proof => {
+                let frame = self.next_frame()?;
+                self.proof_read = frame.is_some();
+                Ok(frame.map(Progress::Frame))
+            }
+            Stage::Hello | Stage::Behind | Stage::Ready => {
+                self.next_frame().map(|f| f.map(Progress::Frame))
+            }
             Stage::Handshake | Stage::Closing => Ok(None),
         }
     }
 
-    fn authenticated(&mut self) -> Result<Progress, DropReason> {
+    fn authenticated(&mut self) -> Result<Progress, (DropReason, String)> {
         if self.quic.application_proto() != tls::ALPN {
-            self.close(Code::NoProtocol, b"expected ALPN stoq/1");
-            return Err(DropReason::HandshakeFailed);
+            let why = "expected ALPN stoq/1";
+            self.close(Code::NoProtocol, why.as_bytes());
+            return Err((DropReason::HandshakeFailed, why.to_owned()));
         }
         Ok(Progress::Authenticated)
     }
 
-    fn next_frame(&mut self) -> Result<Option<Frame>, DropReason> {
+    fn next_frame(&mut self) -> Result<Option<Frame>, (DropReason, String)> {
         let mut chunk = [0; CONTROL_CHUNK];
         loop {
             if let Some(frame) = self.decoder.next().map_err(|error| self.broken(&error))? {
@@ -257,9 +343,16 @@ impl Conn {
         }
     }
 
-    fn broken(&mut self, error: &ControlError) -> DropReason {
-        self.close(Code::ControlInvalid, error.to_string().as_bytes());
-        DropReason::ControlInvalid
+    fn broken(&mut self, error: &ControlError) -> (DropReason, String) {
+        let (code, reason) = match error {
+            ControlError::ProofMissing { .. } | ControlError::ProofUnexpected => {
+                (Code::PolicyMismatch, DropReason::PolicyMismatch)
+            }
+            _ => (Code::ControlInvalid, DropReason::ControlInvalid),
+        };
+        let why = error.to_string();
+        self.close(code, why.as_bytes());
+        (reason, why)
     }
 
     /// Queues a control frame.
@@ -272,11 +365,21 @@ impl Conn {
     }
 
     fn flush_outbox(&mut self) {
-        if self.outbox.is_empty() {
-            return;
-        }
-        if let Ok(written) = self.quic.stream_send(CONTROL_STREAM, &self.outbox, false) {
-            self.outbox.drain(..written);
+        // Ends: a set has at most REVOCATIONS_MAX bytes, and each round sends some or stops.
+        loop {
+            if self.outbox.is_empty()
+                && let Some(chunk) = self.outgoing.as_mut().and_then(Outgoing::next)
+            {
+                Frame::Revocations(chunk).encode(&mut self.outbox);
+            }
+            if self.outbox.is_empty() {
+                return;
+            }
+            let sent = self.quic.stream_send(CONTROL_STREAM, &self.outbox, false);
+            self.outbox.drain(..sent.unwrap_or(0));
+            if !self.outbox.is_empty() {
+                return;
+            }
         }
     }
 

@@ -27,10 +27,12 @@ mod endpoint;
 pub mod fragment;
 mod governor;
 mod link;
+pub mod mesh;
 pub mod queue;
 pub mod random;
 pub mod settings;
 pub mod stream;
+pub mod task;
 pub mod tls;
 mod varint;
 

@@ -1,20 +1,24 @@
 //! The TLS and transport configuration of a connection, made for quiche from our identity.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
+use boring::ex_data::Index;
 use boring::pkey::PKey;
 use boring::ssl::{
-    SslAlert, SslContextBuilder, SslMethod, SslOptions, SslRef, SslSessionCacheMode,
+    Ssl, SslAlert, SslContextBuilder, SslMethod, SslOptions, SslRef, SslSessionCacheMode,
     SslVerifyError, SslVerifyMode, SslVersion,
 };
 use boring::x509::X509;
-use stoq_identity::{Identity, Role, Verifier};
+use stoq_identity::{Identity, PeerIdentity, Policy, Role, Verifier};
 
 use crate::settings::Settings;
 
 /// The only application protocol that is spoken.
 pub const ALPN: &[u8] = b"stoq/1";
+
+/// Label of the exporter value that proofs of possession sign.
+const EXPORTER: &str = "EXPORTER-stoq-possession";
 
 /// Key exchange groups in order of preference: hybrid post-quantum, then classical.
 const GROUPS: &str = "X25519MLKEM768:X25519";
@@ -71,6 +75,10 @@ pub struct Credentials {
     pub identity: Arc<Identity>,
     /// Checks the other side's certificate.
     pub verifier: Arc<Verifier>,
+    /// Whether both ends prove that they hold both keys before anything else.
+    pub policy: Policy,
+    /// Only our own certificate is sent: peers have the issuers' from the mesh's state.
+    pub leaf_only: bool,
     /// The wall clock, which certificates are checked against.
     pub clock: fn() -> SystemTime,
 }
@@ -114,7 +122,8 @@ fn context(credentials: &Credentials, refusal: &Refusal) -> Result<SslContextBui
     if let Some(leaf) = chain.next() {
         builder.set_certificate(X509::from_der(leaf)?.as_ref())?;
     }
-    for intermediate in chain {
+    let intermediates = if credentials.leaf_only { 0 } else { chain.len() };
+    for intermediate in chain.take(intermediates) {
         builder.add_extra_chain_cert(X509::from_der(intermediate)?)?;
     }
     builder.set_private_key(
@@ -136,7 +145,7 @@ fn context(credentials: &Credentials, refusal: &Refusal) -> Result<SslContextBui
     Ok(builder)
 }
 
-fn verify(ssl: &SslRef, credentials: &Credentials) -> Result<(), (SslAlert, String)> {
+fn verify(ssl: &mut SslRef, credentials: &Credentials) -> Result<(), (SslAlert, String)> {
     let bad = |why: String| (SslAlert::BAD_CERTIFICATE, why);
     let leaf = ssl
         .peer_certificate()
@@ -151,9 +160,40 @@ fn verify(ssl: &SslRef, credentials: &Credentials) -> Result<(), (SslAlert, Stri
             intermediates.push(der);
         }
     }
-    credentials
+    let identity = credentials
         .verifier
         .verify(&leaf, &intermediates, role, (credentials.clock)())
-        .map(|_| ())
-        .map_err(|e| bad(e.to_string()))
+        .map_err(|e| bad(e.to_string()))?;
+    let index = index().ok_or_else(|| bad("no room in TLS for what was verified".into()))?;
+    ssl.replace_ex_data(index, Verified { identity: Arc::new(identity), leaf: leaf.into() });
+    Ok(())
+}
+
+/// A verified certificate, which stays with its connection.
+pub(crate) struct Verified {
+    pub identity: Arc<PeerIdentity>,
+    pub leaf: Arc<[u8]>,
+}
+
+/// Where TLS keeps it.
+fn index() -> Option<Index<Ssl, Verified>> {
+    static INDEX: OnceLock<Option<Index<Ssl, Verified>>> = OnceLock::new();
+    *INDEX.get_or_init(|| Ssl::new_ex_index().ok())
+}
+
+/// The certificate that this connection's handshake has verified.
+pub(crate) fn verified(ssl: &SslRef) -> Option<&Verified> {
+    ssl.ex_data(index()?)
+}
+
+/// The value that proofs on this connection are bound to (RFC 8446 §7.5).
+pub(crate) fn exporter(ssl: &SslRef) -> Result<[u8; 32], boring::error::ErrorStack> {
+    let mut value = [0; 32];
+    ssl.export_keying_material(&mut value, EXPORTER, None)?;
+    Ok(value)
+}
+
+/// SHA-256 of a certificate.
+pub(crate) fn fingerprint(der: &[u8]) -> [u8; 32] {
+    boring::sha::sha256(der)
 }

@@ -5,7 +5,9 @@ pub mod broker;
 pub mod config;
 pub mod control;
 pub mod daemon;
+mod durable;
 pub mod logging;
+pub mod mesh;
 pub mod metrics;
 pub mod netlink;
 #[cfg(test)]

@@ -3,8 +3,9 @@
 use stoq_identity::NodeId;
 
 use super::{
-    BootId, ControlError, Frame, Goaway, GoawayReason, Hello, MAX_FRAME_LEN, MIN_TUNNEL_MTU,
-    PROTOCOL_VERSION, Purpose, kind,
+    BootId, Chunk, ControlError, Frame, Goaway, GoawayReason, HEAD_LEN_MAX, HEADS_MAX, Hello,
+    LOG_PROOF_LEN_MAX, MAX_FRAME_LEN, MIN_TUNNEL_MTU, PROTOCOL_VERSION, Proof, Purpose,
+    REVOCATIONS_MAX, SIGNATURE_LEN_MAX, State, kind,
 };
 use crate::varint;
 
@@ -20,10 +21,46 @@ pub struct Decoder {
     buffer: Vec<u8>,
     /// Bytes at the front of `buffer` that are decoded already.
     taken: usize,
-    greeted: bool,
+    due: Due,
+}
+
+/// What may come next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Due {
+    /// PROOF, and nothing else.
+    Proof,
+    /// HELLO, in a connection without proofs.
+    #[default]
+    Hello,
+    /// HELLO, after PROOF.
+    HelloProven,
+    /// Anything but those two.
+    Rest,
+}
+
+impl Due {
+    /// What is due after a frame of this type.
+    fn after(self, kind: u64) -> Result<Self, ControlError> {
+        match (self, kind) {
+            (Self::Proof, kind::PROOF) => Ok(Self::HelloProven),
+            (Self::Proof, got) => Err(ControlError::ProofMissing { got }),
+            (Self::Hello, kind::PROOF) => Err(ControlError::ProofUnexpected),
+            (_, kind::PROOF) => Err(ControlError::ProofRepeated),
+            (Self::Hello | Self::HelloProven, kind::HELLO) => Ok(Self::Rest),
+            (Self::Hello | Self::HelloProven, got) => Err(ControlError::HelloMissing { got }),
+            (Self::Rest, kind::HELLO) => Err(ControlError::HelloRepeated),
+            (Self::Rest, _) => Ok(Self::Rest),
+        }
+    }
 }
 
 impl Decoder {
+    /// A decoder of a stream on which PROOF comes first.
+    #[must_use]
+    pub fn proving() -> Self {
+        Self { due: Due::Proof, ..Self::default() }
+    }
+
     /// Takes the next bytes of the stream. Call [`Decoder::next`] until it returns `None` before
     /// the next push; one push then may have [`MAX_FRAME_LEN`] bytes.
     ///
@@ -48,15 +85,10 @@ impl Decoder {
     pub fn next(&mut self) -> Result<Option<Frame>, ControlError> {
         // Ends: each round takes at least two bytes of a bounded buffer.
         while let Some((kind, start, end)) = self.header()? {
-            if !self.greeted && kind != kind::HELLO {
-                return Err(ControlError::HelloMissing { got: kind });
-            }
-            if self.greeted && kind == kind::HELLO {
-                return Err(ControlError::HelloRepeated);
-            }
+            let due = self.due.after(kind)?;
             let Some(body) = self.buffer.get(start..end) else { return Ok(None) };
             let frame = parse(kind, body)?;
-            self.greeted = true;
+            self.due = due;
             self.taken = end;
             if frame.is_some() {
                 return Ok(frame);
@@ -90,9 +122,44 @@ fn parse(kind: u64, body: &[u8]) -> Result<Option<Frame>, ControlError> {
         kind::HELLO => Body::new("HELLO", body).read(hello).map(Frame::Hello)?,
         kind::GOAWAY => Body::new("GOAWAY", body).read(goaway).map(Frame::Goaway)?,
         kind::TUNNEL_MTU => Body::new("TUNNEL_MTU", body).read(tunnel_mtu).map(Frame::TunnelMtu)?,
+        kind::PROOF => Body::new("PROOF", body).read(proof).map(Frame::Proof)?,
+        kind::STATE => Body::new("STATE", body).read(state).map(Frame::State)?,
+        kind::REVOCATIONS => Body::new("REVOCATIONS", body).read(chunk).map(Frame::Revocations)?,
         _ => return Ok(None),
     };
     Ok(Some(frame))
+}
+
+fn proof(body: &mut Body<'_>) -> Result<Proof, ControlError> {
+    let signature = body.field("signature", 1..=SIGNATURE_LEN_MAX)?;
+    let log = body.field("log proof", 0..=LOG_PROOF_LEN_MAX)?;
+    Ok(Proof { signature, log })
+}
+
+fn state(body: &mut Body<'_>) -> Result<State, ControlError> {
+    let revocations = u64::from_be_bytes(body.array()?);
+    let bundle = u64::from_be_bytes(body.array()?);
+    let [count] = body.array()?;
+    if usize::from(count) > HEADS_MAX {
+        return Err(body.value("number of heads", count));
+    }
+    let heads = (0..count).map(|_| body.field("tree head", 1..=HEAD_LEN_MAX));
+    let heads = heads.collect::<Result<_, _>>()?;
+    Ok(State { revocations, bundle, heads })
+}
+
+fn chunk(body: &mut Body<'_>) -> Result<Chunk, ControlError> {
+    let sequence = u64::from_be_bytes(body.array()?);
+    let (total, offset) = (body.u32()?, body.u32()?);
+    let bytes = body.bytes(body.rest.len())?.to_vec();
+    let end = offset as usize + bytes.len();
+    if !(1..=REVOCATIONS_MAX).contains(&(total as usize)) {
+        return Err(body.value("length of the set", total));
+    }
+    if bytes.is_empty() || end > total as usize {
+        return Err(body.value("end of the chunk", end as u64));
+    }
+    Ok(Chunk { sequence, total, offset, bytes })
 }
 
 fn hello(body: &mut Body<'_>) -> Result<Hello, ControlError> {
@@ -193,6 +260,19 @@ impl<'a> Body<'a> {
         let (value, len) = varint::read(self.rest).ok_or_else(|| self.layout())?;
         self.bytes(len)?;
         Ok(value)
+    }
+
+    /// Bytes behind their length in two bytes.
+    fn field(
+        &mut self,
+        name: &'static str,
+        bounds: std::ops::RangeInclusive<usize>,
+    ) -> Result<Vec<u8>, ControlError> {
+        let len = usize::from(u16::from_be_bytes(self.array()?));
+        if !bounds.contains(&len) {
+            return Err(self.value(name, len as u64));
+        }
+        Ok(self.bytes(len)?.to_vec())
     }
 
     fn name(&mut self) -> Result<&'a str, ControlError> {

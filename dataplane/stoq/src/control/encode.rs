@@ -1,6 +1,6 @@
 //! Writing frames of the control stream. Called by the connection through [`Frame::encode`].
 
-use super::{Frame, Goaway, GoawayReason, Hello, PROTOCOL_VERSION, Purpose, kind};
+use super::{Chunk, Frame, Goaway, GoawayReason, Hello, HEADS_MAX, PROTOCOL_VERSION, Proof, Purpose, State, kind};
 use crate::varint;
 
 impl Frame {
@@ -19,6 +19,18 @@ impl Frame {
             Self::TunnelMtu(mtu) => {
                 body.extend_from_slice(&mtu.to_be_bytes());
                 kind::TUNNEL_MTU
+            }
+            Self::Proof(proof) => {
+                proof.encode(&mut body);
+                kind::PROOF
+            }
+            Self::State(state) => {
+                state.encode(&mut body);
+                kind::STATE
+            }
+            Self::Revocations(chunk) => {
+                chunk.encode(&mut body);
+                kind::REVOCATIONS
             }
         };
         varint::write(out, kind);
@@ -47,6 +59,35 @@ impl Hello {
     }
 }
 
+impl Proof {
+    fn encode(&self, out: &mut Vec<u8>) {
+        for field in [&self.signature, &self.log] {
+            write_field(out, field);
+        }
+    }
+}
+
+impl State {
+    fn encode(&self, out: &mut Vec<u8>) {
+        debug_assert!(self.heads.len() <= HEADS_MAX);
+        out.extend_from_slice(&self.revocations.to_be_bytes());
+        out.extend_from_slice(&self.bundle.to_be_bytes());
+        out.push(u8::try_from(self.heads.len()).unwrap_or(u8::MAX));
+        for head in &self.heads {
+            write_field(out, head);
+        }
+    }
+}
+
+impl Chunk {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.sequence.to_be_bytes());
+        out.extend_from_slice(&self.total.to_be_bytes());
+        out.extend_from_slice(&self.offset.to_be_bytes());
+        out.extend_from_slice(&self.bytes);
+    }
+}
+
 impl Goaway {
     fn encode(self, out: &mut Vec<u8>) {
         out.push(self.reason.code());
@@ -63,6 +104,13 @@ impl GoawayReason {
             Self::Unknown(code) => code,
         }
     }
+}
+
+/// Bytes behind their length in two bytes; every field of this kind is bounded far below that.
+fn write_field(out: &mut Vec<u8>, field: &[u8]) {
+    let len = u16::try_from(field.len()).unwrap_or(u16::MAX);
+    out.extend_from_slice(&len.to_be_bytes());
+    out.extend_from_slice(field);
 }
 
 /// A name is at most 63 bytes long (`NodeId` holds no other), so its length is one byte.

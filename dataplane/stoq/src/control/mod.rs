@@ -2,7 +2,8 @@
 //!
 //! Each end writes its half of the dialler's bidirectional stream 0. A frame is `type varint,
 //! length varint, body`; one of an unknown type is skipped, so that later versions may add to it,
-//! and a known one that breaks its rules ends the connection. HELLO comes first, once.
+//! and a known one that breaks its rules ends the connection. HELLO comes once, and first, but for PROOF
+//! where the policy asks for it.
 //!
 //! Owns the layouts and the incremental [`Decoder`]. Called by the connection, which decides what a
 //! frame means.
@@ -18,12 +19,30 @@ pub use decode::{Decoder, MAX_BUFFERED_LEN};
 /// The version of the protocol that HELLO names.
 pub const PROTOCOL_VERSION: u64 = 1;
 
-/// Largest body of a frame in bytes. HELLO takes at most 175; the rest leaves room for frames to come, and
-/// keeps the memory that one peer can claim small.
+/// Largest body of a frame in bytes. HELLO takes at most 175, PROOF 6 KiB; the rest leaves room for frames
+/// to come, and keeps the memory that one peer can claim small.
 pub const MAX_FRAME_LEN: usize = 16 * 1024;
 
 /// Least tunnel MTU that a node may name: every IPv6 link carries as much (RFC 8200 §5).
 pub const MIN_TUNNEL_MTU: u16 = 1280;
+
+/// Longest signature in PROOF: a hybrid one has some 1.4 KiB; the rest is room for another algorithm.
+pub const SIGNATURE_LEN_MAX: usize = 8 * 1024;
+
+/// Longest proof of a log in PROOF: a signed head of 1.5 KiB and a path of 40 hashes are below 3 KiB.
+pub const LOG_PROOF_LEN_MAX: usize = 6 * 1024;
+
+/// Most tree heads in STATE: one for each issuer, and a mesh has a few.
+pub const HEADS_MAX: usize = 8;
+
+/// Longest signed tree head: a hybrid one has some 1.5 KiB, and so many have to fit a frame.
+pub const HEAD_LEN_MAX: usize = 1900;
+
+/// Largest set of revocations in bytes: 1 MiB of signed entries, some 8000, and its issuer's certificate.
+pub const REVOCATIONS_MAX: usize = (1 << 20) + (32 << 10);
+
+/// Bytes of the set in one REVOCATIONS frame of ours: a few packets, so that other frames pass between.
+pub const CHUNK_LEN: usize = 4096;
 
 /// Features that both ends must name to use; bits that are not named here are ignored.
 pub mod feature {
@@ -38,6 +57,9 @@ mod kind {
     pub const HELLO: u64 = 0x01;
     pub const GOAWAY: u64 = 0x02;
     pub const TUNNEL_MTU: u64 = 0x03;
+    pub const PROOF: u64 = 0x04;
+    pub const STATE: u64 = 0x05;
+    pub const REVOCATIONS: u64 = 0x06;
 }
 
 /// One run of a node's process.
@@ -115,6 +137,41 @@ pub struct Goaway {
     pub drain_ms: u32,
 }
 
+/// The sender holds both keys of its certificate, and the certificate is in its issuer's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// Signature of the possession body; 1 to [`SIGNATURE_LEN_MAX`] bytes.
+    pub signature: Vec<u8>,
+    /// Proof that the certificate is in its log; empty if there is none, at most
+    /// [`LOG_PROOF_LEN_MAX`] bytes.
+    pub log: Vec<u8>,
+}
+
+/// What the sender knows of the mesh.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// Sequence of its revocation set; 0 if it has none.
+    pub revocations: u64,
+    /// Number of its bundle; 0 if it has none.
+    pub bundle: u64,
+    /// The newest signed head of each log, as it was shown to the sender: at most [`HEADS_MAX`], of 1 to
+    /// [`HEAD_LEN_MAX`] bytes. Two that contradict each other prove that the log lies to somebody.
+    pub heads: Vec<Vec<u8>>,
+}
+
+/// A piece of a signed revocation set. Pieces come in order, without gaps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// The set's sequence, as the sender read it in the set.
+    pub sequence: u64,
+    /// Length of the whole set, 1 to [`REVOCATIONS_MAX`] bytes.
+    pub total: u32,
+    /// Where this piece begins.
+    pub offset: u32,
+    /// The piece: at least one byte, and within the set.
+    pub bytes: Vec<u8>,
+}
+
 /// A frame of the control stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
@@ -124,6 +181,12 @@ pub enum Frame {
     Goaway(Goaway),
     /// The sender's tunnel device takes inner packets of at most this many bytes from now on.
     TunnelMtu(u16),
+    /// The sender holds its keys; before HELLO, if the policy asks for it.
+    Proof(Proof),
+    /// What the sender knows of the mesh; after HELLO, and again when it knows more.
+    State(State),
+    /// A piece of the sender's revocation set, which the receiver lacks.
+    Revocations(Chunk),
 }
 
 /// How a peer broke the rules of the control stream. Each ends the connection.
@@ -142,6 +205,30 @@ pub enum ControlError {
     HelloMissing {
         /// Its type.
         got: u64,
+    },
+    /// The first frame is no PROOF, under a policy that asks for it.
+    #[error(
+        "expected PROOF as the first control frame, got type {got:#x}: this node's [identity] policy is \
+         hybrid; set the same policy on every node of the mesh"
+    )]
+    ProofMissing {
+        /// Its type.
+        got: u64,
+    },
+    /// PROOF, under a policy without it.
+    #[error(
+        "expected no PROOF, got one: this node's [identity] policy is classical; set the same policy on \
+         every node of the mesh"
+    )]
+    ProofUnexpected,
+    /// A second PROOF.
+    #[error("expected one PROOF in a connection, got a second: close the connection")]
+    ProofRepeated,
+    /// Chunks of a revocation set that do not follow each other.
+    #[error("expected the next chunk of a revocation set, got one at {got}: close the connection")]
+    ChunkOrder {
+        /// Its offset.
+        got: u32,
     },
     /// A second HELLO.
     #[error("expected one HELLO in a connection, got a second: close the connection")]

@@ -74,8 +74,8 @@ fn frames_have_the_documented_layouts() {
 #[test]
 fn unknown_frames_are_skipped() {
     let mut bytes = encoded(&[Frame::Hello(hello())]);
-    // Of the types that are not assigned, the lowest is 4.
-    bytes.extend_from_slice(&[4, 4, 0, 0, 0, 9, 0x40, 0xff, 3, 1, 2, 3, 0x21, 0]);
+    // Of the types that are not assigned, the lowest is 7.
+    bytes.extend_from_slice(&[7, 4, 0, 0, 0, 9, 0x40, 0xff, 3, 1, 2, 3, 0x21, 0]);
     bytes.extend(encoded(&[Frame::TunnelMtu(1500)]));
     assert_eq!(decoded(&bytes), Ok(vec![Frame::Hello(hello()), Frame::TunnelMtu(1500)]));
 }
@@ -120,6 +120,67 @@ fn values_outside_their_bounds_are_refused() {
     assert_eq!(hello_with(52, 2), value("purpose", 2));
     assert_eq!(hello_with(52, 0), value("replaced connection", 6));
     assert_eq!(hello_with(57, 0), value("tunnel MTU", 0x8c));
+}
+
+/// A decoder that wants PROOF first, after these bytes.
+fn proven(bytes: &[u8]) -> Result<Vec<Frame>, ControlError> {
+    let mut decoder = Decoder::proving();
+    decoder.push(bytes)?;
+    std::iter::from_fn(|| decoder.next().transpose()).collect()
+}
+
+fn proof() -> Frame {
+    Frame::Proof(Proof { signature: vec![1; 1400], log: vec![2; 300] })
+}
+
+#[test]
+fn proof_comes_first_and_once_where_it_is_asked_for_and_nowhere_else() {
+    let frames = vec![proof(), Frame::Hello(hello())];
+    assert_eq!(proven(&encoded(&frames)), Ok(frames));
+    let hello_first = encoded(&[Frame::Hello(hello())]);
+    assert_eq!(proven(&hello_first), Err(ControlError::ProofMissing { got: 1 }));
+    assert_eq!(proven(&[0x21, 0]), Err(ControlError::ProofMissing { got: 0x21 }));
+    assert_eq!(proven(&encoded(&[proof(), proof()])), Err(ControlError::ProofRepeated));
+    let state = Frame::State(State::default());
+    assert_eq!(proven(&encoded(&[proof(), state])), Err(ControlError::HelloMissing { got: 5 }));
+    assert_eq!(decoded(&encoded(&[proof()])), Err(ControlError::ProofUnexpected));
+    assert_eq!(refusal(&encoded(&[proof()])), ControlError::ProofRepeated);
+}
+
+#[test]
+fn proofs_states_and_chunks_out_of_bounds_are_refused() {
+    let value = |frame, field, got| ControlError::Value { frame, field, got };
+    let first = |bytes: &[u8]| proven(bytes).unwrap_err();
+    assert_eq!(first(&[4, 2, 0, 0]), value("PROOF", "signature", 0));
+    assert_eq!(first(&[4, 2, 0x20, 1]), value("PROOF", "signature", 0x2001));
+    assert_eq!(first(&[4, 5, 0, 1, 9, 0x18, 1]), value("PROOF", "log proof", 0x1801));
+    assert_eq!(first(&[4, 3, 0, 2, 9]), ControlError::Layout { frame: "PROOF", len: 3 });
+    let state = [&[5, 17][..], &[0; 16], &[9]].concat();
+    assert_eq!(refusal(&state), value("STATE", "number of heads", 9));
+    let state = [&[5, 19][..], &[0; 16], &[1, 0, 0]].concat();
+    assert_eq!(refusal(&state), value("STATE", "tree head", 0));
+    let chunk = |total: u32, offset: u32, bytes: &[u8]| {
+        let body =
+            [&[0; 8][..], &total.to_be_bytes(), &offset.to_be_bytes(), bytes].concat();
+        refusal(&[&[6, u8::try_from(body.len()).unwrap()][..], &body].concat())
+    };
+    assert_eq!(chunk(0, 0, &[1]), value("REVOCATIONS", "length of the set", 0));
+    let most = u32::try_from(REVOCATIONS_MAX).unwrap();
+    assert_eq!(chunk(most + 1, 0, &[1]), value("REVOCATIONS", "length of the set", (most + 1).into()));
+    assert_eq!(chunk(5, 3, &[1, 2, 3]), value("REVOCATIONS", "end of the chunk", 6));
+    assert_eq!(chunk(5, u32::MAX, &[1]), value("REVOCATIONS", "end of the chunk", 1 << 32));
+    assert_eq!(chunk(5, 3, &[]), value("REVOCATIONS", "end of the chunk", 3));
+}
+
+#[test]
+fn the_largest_proof_and_state_fit_a_frame() {
+    let most = Proof { signature: vec![1; SIGNATURE_LEN_MAX], log: vec![2; LOG_PROOF_LEN_MAX] };
+    let frames = vec![
+        Frame::Proof(most),
+        Frame::Hello(hello()),
+        Frame::State(State { heads: vec![vec![3; HEAD_LEN_MAX]; HEADS_MAX], ..State::default() }),
+    ];
+    assert_eq!(proven(&encoded(&frames)), Ok(frames));
 }
 
 #[test]
@@ -194,7 +255,17 @@ fn any_frame() -> impl Strategy<Value = Frame> {
     let goaway = (any::<u32>(), 3..=u8::MAX).prop_map(|(drain_ms, code)| {
         Frame::Goaway(Goaway { reason: GoawayReason::Unknown(code), drain_ms })
     });
-    prop_oneof![goaway, (MIN_TUNNEL_MTU..).prop_map(Frame::TunnelMtu)]
+    let head = prop::collection::vec(any::<u8>(), 1..100);
+    let state = (any::<u64>(), any::<u64>(), prop::collection::vec(head, 0..=HEADS_MAX));
+    let state = state.prop_map(|(revocations, bundle, heads)| {
+        Frame::State(State { revocations, bundle, heads })
+    });
+    let chunk = (any::<u64>(), 0..1000_u32, prop::collection::vec(any::<u8>(), 1..200));
+    let chunk = chunk.prop_map(|(sequence, offset, bytes)| {
+        let total = offset + u32::try_from(bytes.len()).unwrap();
+        Frame::Revocations(Chunk { sequence, total, offset, bytes })
+    });
+    prop_oneof![goaway, (MIN_TUNNEL_MTU..).prop_map(Frame::TunnelMtu), state, chunk]
 }
 
 proptest! {

@@ -1,13 +1,16 @@
 //! Packets that belong to no connection: new handshakes, and what is answered or dropped.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use stoq_telemetry::DropReason;
 
+use super::prove::proves;
 use super::{Endpoint, REPLIES_MAX};
 use crate::Path;
+use crate::buffers::Buffers;
 use crate::cid::{self, CID_LEN, Cid, CidInfo, RESET_LEN};
-use crate::conn::{Conn, Origin, Stage};
+use crate::conn::{Conn, Origin, Own, Stage};
 use crate::link::Key;
 use crate::random;
 use crate::settings::{INITIAL_RTT, V4_GAIN};
@@ -215,13 +218,26 @@ impl Endpoint {
             ),
         };
         let quic = quic.map_err(|_| DropReason::HandshakeFailed)?;
-        let mut conn = Conn::new(quic, path, Origin::Accepted, now);
+        let mut conn = self.new_conn(quic, path, Origin::Accepted, now);
         debug_assert_eq!(conn.stage, Stage::Handshake);
         conn.initial_dcid = Some(header.dcid.to_vec());
         let key = self.conns.insert(conn);
         self.by_cid.insert(*cid.as_bytes(), key);
         self.by_initial.insert(header.dcid.to_vec(), key);
         Ok(key)
+    }
+
+    pub(super) fn new_conn(
+        &mut self,
+        quic: quiche::Connection<Buffers>,
+        path: Path,
+        origin: Origin,
+        now: Instant,
+    ) -> Conn {
+        self.serial += 1;
+        let proves = proves(self.credentials.policy);
+        let identity = Arc::clone(&self.credentials.identity);
+        Conn::new(quic, path, origin, now, Own { serial: self.serial, identity, proves })
     }
 
     /// A connection ID that is in no table yet.

@@ -68,9 +68,12 @@ impl Endpoint {
         if conn.quic.timeout_instant().is_some_and(|at| at <= now) {
             conn.quic.on_timeout();
         }
-        let unfinished = matches!(conn.stage, Stage::Handshake | Stage::Hello);
-        if unfinished && now.saturating_duration_since(conn.started) >= HANDSHAKE_LIFE {
-            conn.close(Code::Done, b"handshake took too long");
+        if conn.is_unfinished() && now.saturating_duration_since(conn.started) >= HANDSHAKE_LIFE {
+            let why: &[u8] = match conn.stage {
+                Stage::Behind => b"a newer set of revocations was named, and did not come",
+                _ => b"handshake took too long",
+            };
+            conn.close(Code::Done, why);
         }
         if conn.stage == Stage::Ready && conn.check_at <= now {
             conn.check_at = now + CHECK;
@@ -84,6 +87,9 @@ impl Endpoint {
     /// Looks after an established connection.
     fn check(&mut self, key: Key, now: Instant) {
         self.replace_retired_ids(key);
+        if self.end_expired(key, now) {
+            return;
+        }
         let Some(conn) = self.conns.get_mut(key) else { return };
         let (Some(peer), slot) = (conn.peer, conn.slot) else { return };
         let quiet = now.saturating_duration_since(conn.last_received);
@@ -116,6 +122,21 @@ impl Endpoint {
         self.reschedule_link(peer);
     }
 
+    /// Ends a connection whose peer's certificate has: a node that renewed has had it replaced.
+    fn end_expired(&mut self, key: Key, now: Instant) -> bool {
+        let Some(conn) = self.conns.get(key) else { return false };
+        let (Some(peer), Some(identity)) = (conn.peer, conn.peer_identity.as_ref()) else {
+            return false;
+        };
+        if (self.credentials.clock)() <= identity.not_after {
+            return false;
+        }
+        let why = format!("the certificate of {} has expired, and was not renewed", identity.id);
+        self.refuse(key, DropReason::CertificateRefused, Code::PeerUnknown, why);
+        self.remove_from_lane(key, peer, now);
+        true
+    }
+
     /// Forgets the IDs that the peer retired, which it does when it changes to another, and issues as
     /// many: a peer that roams needs a fresh one each time.
     fn replace_retired_ids(&mut self, key: Key) {
@@ -140,7 +161,7 @@ impl Endpoint {
             Stage::Ready if quiet && conn.may_be_cut_off => conn.last_received + CEASED,
             Stage::Ready if quiet => conn.last_received + self.settings.keepalive,
             Stage::Ready => conn.check_at,
-            Stage::Handshake | Stage::Hello => conn.started + HANDSHAKE_LIFE,
+            Stage::Handshake | Stage::Proof | Stage::Hello | Stage::Behind => conn.started + HANDSHAKE_LIFE,
             // quiche's timer ends it; a check would find nothing to do, again and again.
             Stage::Closing => now + CHECK,
         };
@@ -253,8 +274,10 @@ impl Endpoint {
         for id in conn.quic.source_ids() {
             self.forget_id(id);
         }
-        if conn.stage == Stage::Handshake {
-            self.handshake_failed(&conn);
+        match conn.stage {
+            Stage::Handshake => self.handshake_failed(&conn),
+            Stage::Proof | Stage::Hello | Stage::Behind => self.turned_away(&conn),
+            Stage::Ready | Stage::Closing => {}
         }
         self.lose_streams(std::mem::take(&mut conn.streams));
         if let Some(peer) = conn.peer {
@@ -283,6 +306,20 @@ impl Endpoint {
             format!("handshake failed: {:?}, code {alert:?} here, {peer:?} there", conn.fault)
         });
         self.event(Event::Refused { remote, why });
+    }
+
+    /// The peer has closed a connection that was being made: says why, as far as the peer did.
+    fn turned_away(&mut self, conn: &Conn) {
+        let Some(error) = conn.quic.peer_error().filter(|error| error.is_app) else { return };
+        if error.error_code == Code::Done as u64 || error.error_code == Code::Superseded as u64 {
+            return; // The other end chose another connection, or leaves.
+        }
+        if error.error_code == Code::PolicyMismatch as u64 {
+            self.local.drops.count(DropReason::PolicyMismatch);
+        }
+        let said = String::from_utf8_lossy(&error.reason);
+        let why = format!("the peer closed with code {}: {}", error.error_code, said.escape_debug());
+        self.event(Event::Refused { remote: conn.path.remote, why });
     }
 
     pub(super) fn remove_from_lane(&mut self, key: Key, peer: PeerId, now: Instant) {

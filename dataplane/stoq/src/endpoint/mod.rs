@@ -6,12 +6,15 @@
 //! | [`Endpoint::begin_burst`], [`Endpoint::receive`] | [`Endpoint::poll_packet`] |
 //! | [`Endpoint::enqueue`] | [`Endpoint::poll_transmit`] |
 //! | [`Endpoint::handle_timeout`] | [`Endpoint::poll_timeout`], [`Endpoint::poll_event`] |
+//! | [`Endpoint::done`], [`Endpoint::set_mesh`] | [`Endpoint::poll_task`] |
 //! | [`Endpoint::open_stream`], [`Endpoint::stream_send`] | [`Endpoint::poll_stream`], [`Endpoint::stream_recv`] |
 
 mod accept;
 mod lane;
 mod maintain;
+mod mesh;
 mod peers;
+mod prove;
 mod receive;
 mod status;
 mod streams;
@@ -38,8 +41,10 @@ use crate::cid::{CID_LEN, CidKeys};
 use crate::conn::Conn;
 use crate::control::BootId;
 use crate::link::Key;
+use crate::mesh::Mesh;
 use crate::random;
 use crate::settings::Settings;
+use crate::task::Task;
 use crate::tls::{self, Credentials, Refusal, TlsError};
 use crate::{Path, PeerId};
 
@@ -88,6 +93,8 @@ pub struct Peer {
     pub name: String,
     /// Where it can be dialled; empty for a peer that only dials us.
     pub endpoints: Vec<SocketAddr>,
+    /// Fingerprint of the keys that its certificate must have, if its member record names them.
+    pub keys: Option<[u8; 32]>,
 }
 
 /// What the worker may want to know.
@@ -141,6 +148,11 @@ pub struct Endpoint {
     receiving: Option<Receiving>,
     inbound: VecDeque<(PeerId, PacketBuf)>,
     events: VecDeque<Event>,
+    /// At most two for each connection that is being made, and a few about the mesh.
+    tasks: VecDeque<Task>,
+    mesh: Arc<Mesh>,
+    /// Connections made since the start.
+    serial: u64,
     streams: Streams,
     tokens: RetryTokens,
     stray_budget: Budget,
@@ -183,6 +195,9 @@ impl Endpoint {
             receiving: None,
             inbound: VecDeque::new(),
             events: VecDeque::new(),
+            tasks: VecDeque::new(),
+            mesh: Arc::default(),
+            serial: 0,
             streams: Streams::default(),
             tokens: RetryTokens::new(retry_key, now),
             stray_budget: Budget::new(STRAY_BURST, STRAY_PER_SECOND, now),

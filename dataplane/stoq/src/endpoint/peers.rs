@@ -4,7 +4,6 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use stoq_identity::Role;
 use stoq_telemetry::DropReason;
 
 use super::lane::Link;
@@ -82,8 +81,19 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Replaces every connection that this node dialled, make before break.
+    /// Has every connection replaced, make before break: those that this node dialled by itself, the others
+    /// by their diallers, who are asked to.
     pub fn replace_all(&mut self, now: Instant) {
+        let accepted = |(key, conn): (Key, &Conn)| {
+            (conn.stage == Stage::Ready && !conn.dialled_here()).then_some(key)
+        };
+        for key in self.conns.iter().filter_map(accepted).collect::<Vec<_>>() {
+            let goaway = Goaway { reason: GoawayReason::Replace, drain_ms: 0 };
+            if let Some(conn) = self.conns.get_mut(key) {
+                conn.send_frame(&Frame::Goaway(goaway));
+            }
+            self.activate(key);
+        }
         for at in 0..self.links.len() {
             let Some(link) = &mut self.links[at] else { continue };
             let peer = link.peer.id;
@@ -148,7 +158,8 @@ impl Endpoint {
             return;
         };
         let origin = Origin::Dialled { peer, slot, replaces };
-        let key = self.conns.insert(Conn::new(quic, path, origin, now));
+        let conn = self.new_conn(quic, path, origin, now);
+        let key = self.conns.insert(conn);
         self.by_cid.insert(*cid.as_bytes(), key);
         self.activate(key);
     }
@@ -174,11 +185,12 @@ impl Endpoint {
         while let Some(conn) = self.conns.get_mut(key) {
             match conn.progress() {
                 Ok(Some(Progress::Authenticated)) => self.authenticated(key, now),
-                Ok(Some(Progress::Frame(Frame::Hello(hello)))) => self.hello(key, &hello, now),
-                Ok(Some(Progress::Frame(frame))) => self.frame(key, &frame, now),
+                Ok(Some(Progress::Frame(frame))) => self.frame(key, frame, now),
                 Ok(None) => break,
-                Err(reason) => {
+                Err((reason, why)) => {
                     self.local.drops.count(reason);
+                    let remote = conn.path.remote;
+                    self.event(Event::Refused { remote, why });
                     break;
                 }
             }
@@ -187,50 +199,6 @@ impl Endpoint {
         if let Some(conn) = self.conns.get_mut(key) {
             conn.refresh(now);
         }
-    }
-
-    /// The handshake is complete: finds out who the other side is.
-    fn authenticated(&mut self, key: Key, now: Instant) {
-        let Some(conn) = self.conns.get_mut(key) else { return };
-        if let Some(initial) = conn.initial_dcid.take() {
-            self.by_initial.remove(&initial);
-        }
-        let role = if conn.dialled_here() { Role::Server } else { Role::Client };
-        let chain = conn.quic.peer_cert_chain().unwrap_or_default();
-        let (leaf, rest) = chain.split_first().map_or((&[][..], &[][..]), |(l, r)| (*l, r));
-        let verifier = &self.credentials.verifier;
-        let name = match verifier.verify(leaf, rest, role, (self.credentials.clock)()) {
-            Ok(identity) => identity.id.node().to_owned(),
-            Err(error) => {
-                let why = error.to_string();
-                return self.refuse(key, DropReason::CertificateRefused, why);
-            }
-        };
-        let peer = self.names.get(&name).copied();
-        match (conn.origin, peer) {
-            (Origin::Dialled { peer: wanted, slot, .. }, Some(peer)) if wanted == peer => {
-                conn.peer = Some(peer);
-                self.choose(key, peer, slot, now);
-            }
-            (Origin::Accepted, Some(peer)) => conn.peer = Some(peer),
-            (Origin::Dialled { .. }, _) => {
-                let why = format!("another node than was dialled answered: {name}");
-                self.refuse(key, DropReason::PeerUnknown, why);
-            }
-            (Origin::Accepted, None) => {
-                let why = format!("node {name} is no configured peer; add a [[peer]] for it");
-                self.refuse(key, DropReason::PeerUnknown, why);
-            }
-        }
-    }
-
-    fn refuse(&mut self, key: Key, reason: DropReason, why: String) {
-        self.local.drops.count(reason);
-        if let Some(conn) = self.conns.get(key) {
-            let remote = conn.path.remote;
-            self.event(Event::Refused { remote, why });
-        }
-        self.close(key, Code::PeerUnknown, b"not a peer");
     }
 
     pub(super) fn close(&mut self, key: Key, code: Code, reason: &[u8]) {
@@ -243,9 +211,10 @@ impl Endpoint {
     /// Says HELLO on the first attempt that completes its handshake, and ends the others. The acceptor
     /// takes every connection on which it reads HELLO; were it said on several, the two ends would
     /// choose among them by themselves, and close each other's choice.
-    fn choose(&mut self, key: Key, peer: PeerId, slot: u8, now: Instant) {
+    pub(super) fn choose(&mut self, key: Key, peer: PeerId, slot: u8, now: Instant) {
         let is_answered_soon = |conn: &Conn| {
-            let said = conn.hello_at.filter(|_| conn.stage == Stage::Hello);
+            let unanswered = matches!(conn.stage, Stage::Proof | Stage::Hello);
+            let said = conn.hello_at.filter(|_| unanswered);
             said.is_some_and(|at| now.saturating_duration_since(at) < HELLO_PATIENCE)
         };
         let mut others = self.conns.iter().filter(|(_, conn)| conn.is_attempt(peer, slot));
@@ -253,10 +222,14 @@ impl Endpoint {
             return self.close(key, Code::Superseded, b"another attempt won");
         }
         self.close_other_attempts(peer, slot, key);
-        let hello = self.our_hello(key);
+        let (hello, state) = (self.our_hello(key), self.mesh.state());
         if let (Some(conn), Some(hello)) = (self.conns.get_mut(key), hello) {
             conn.hello_at = Some(now);
+            if let Some(proof) = conn.own_proof.take() {
+                conn.send_frame(&Frame::Proof(proof));
+            }
             conn.send_frame(&Frame::Hello(hello));
+            conn.send_frame(&Frame::State(state));
         }
     }
 
@@ -288,8 +261,9 @@ impl Endpoint {
         let named = self.names.get(hello.node.node()) == Some(&peer);
         if !named || hello.node.mesh() != self.local.node.mesh() {
             let why = "HELLO names another node than the certificate".to_owned();
-            return self.refuse(key, DropReason::ControlInvalid, why);
+            return self.refuse(key, DropReason::ControlInvalid, Code::PeerUnknown, why);
         }
+        conn.hello = Some(hello.clone());
         if !conn.dialled_here() {
             conn.slot = hello.slot;
             let answer = Hello {
@@ -302,21 +276,19 @@ impl Endpoint {
                 ..hello.clone()
             };
             conn.send_frame(&Frame::Hello(answer));
+            conn.send_frame(&Frame::State(self.mesh.state()));
         }
-        if self.supersede_boot(peer, key, hello, now) {
-            self.ready(key, peer, hello, now);
-        }
+        self.supersede_boot(peer, key, hello, now);
     }
 
     /// A later run of the peer ends all connections of an earlier one; a straggler of an earlier
-    /// one is refused. Returns whether the connection may be used.
-    fn supersede_boot(&mut self, peer: PeerId, key: Key, hello: &Hello, now: Instant) -> bool {
-        let Some(link) = self.link(peer) else { return false };
+    /// one is refused.
+    fn supersede_boot(&mut self, peer: PeerId, key: Key, hello: &Hello, now: Instant) {
+        let Some(link) = self.link(peer) else { return };
         match link.boot {
-            Some(known) if known == hello.boot => true,
+            Some(known) if known == hello.boot => {}
             Some(known) if !hello.boot.supersedes(&known) => {
                 self.close(key, Code::Superseded, b"a later run of this node is connected");
-                false
             }
             _ => {
                 link.boot = Some(hello.boot);
@@ -324,13 +296,12 @@ impl Endpoint {
                     self.remove_from_lane(old, peer, now);
                     self.close(old, Code::Superseded, b"a later run of this node has connected");
                 }
-                true
             }
         }
     }
 
-    /// Both ends have said HELLO: gives the connection its place in the link.
-    fn ready(&mut self, key: Key, peer: PeerId, hello: &Hello, now: Instant) {
+    /// Both ends have said HELLO and STATE, and this one's revocations are no older: gives the connection its place in the link.
+    pub(super) fn ready(&mut self, key: Key, peer: PeerId, hello: &Hello, now: Instant) {
         let local_wins = self.local_wins(peer);
         let Some(conn) = self.conns.get(key) else { return };
         let (slot, dialled_here) = (conn.slot, conn.dialled_here());
@@ -396,20 +367,30 @@ impl Endpoint {
         }
     }
 
-    fn frame(&mut self, key: Key, frame: &Frame, now: Instant) {
+    fn frame(&mut self, key: Key, frame: Frame, now: Instant) {
         let Some(conn) = self.conns.get(key) else { return };
         let (Some(peer), slot) = (conn.peer, conn.slot) else { return };
-        if let (Frame::TunnelMtu(mtu), Some(link)) = (frame, self.link(peer)) {
-            link.tunnel_mtu = usize::from(*mtu);
+        match frame {
+            Frame::Proof(proof) => self.proof(key, proof),
+            Frame::Hello(hello) => self.hello(key, &hello, now),
+            Frame::State(state) => self.state(key, state, now),
+            Frame::Revocations(chunk) => self.revocations(key, chunk),
+            Frame::TunnelMtu(mtu) => {
+                if let Some(link) = self.link(peer) {
+                    link.tunnel_mtu = usize::from(mtu);
+                }
+            }
+            Frame::Goaway(goaway) => self.goaway(peer, slot, goaway, now),
         }
-        let Frame::Goaway(Goaway { reason, .. }) = frame else { return };
-        if *reason == GoawayReason::Shutdown
-            && let Some(link) = self.link(peer)
-        {
+    }
+
+    fn goaway(&mut self, peer: PeerId, slot: u8, goaway: Goaway, now: Instant) {
+        let Some(link) = self.link(peer) else { return };
+        if goaway.reason == GoawayReason::Shutdown {
             link.peer_left = true;
         }
-        if let Some(lane) = self.link(peer).and_then(|link| link.lane(slot)) {
-            lane.slot.goaway(*reason, now, fastrand::f32());
+        if let Some(lane) = link.lane(slot) {
+            lane.slot.goaway(goaway.reason, now, fastrand::f32());
             self.reschedule_link(peer);
         }
     }

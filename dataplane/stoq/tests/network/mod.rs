@@ -10,10 +10,11 @@ use std::time::{Duration, Instant, SystemTime};
 use stoq::cid::CidKeys;
 use stoq::control::BootId;
 use stoq::settings::Settings;
+use stoq::task::{Done, Task};
 use stoq::tls::Credentials;
 use stoq::{Endpoint, Event, Local, Path, Peer, PeerId, Via};
 use stoq_buffer::PacketBuf;
-use stoq_identity::Identity;
+use stoq_identity::{Identity, Policy};
 use stoq_telemetry::{DropReason, Drops};
 
 /// How long a test waits for what it expects.
@@ -28,7 +29,13 @@ pub struct Node {
     pub events: Vec<Event>,
     /// Datagrams sent.
     pub sent: u64,
+    /// What peers said of the mesh.
+    pub asked: Vec<Task>,
+    /// Does what an attacker would to the proofs of this node.
+    pub alter: Option<Alter>,
 }
+
+pub type Alter = Box<dyn FnMut(&Task, Done) -> Done>;
 
 /// Certificates for `names`, from one root.
 pub fn pki(names: &[&str]) -> tempfile::TempDir {
@@ -46,7 +53,20 @@ pub fn credentials(dir: &FsPath, name: &str) -> Credentials {
     let identity =
         Identity::load(&at.join("node.crt"), &at.join("node.key"), &at.join("ca.crt")).unwrap();
     let verifier = identity.verifier();
-    Credentials { identity: Arc::new(identity), verifier, clock: SystemTime::now }
+    let identity = Arc::new(identity);
+    let policy = Policy::Hybrid;
+    Credentials { identity, verifier, policy, leaf_only: false, clock: SystemTime::now }
+}
+
+/// As [`credentials`], under the policy `classical`.
+pub fn classical(dir: &FsPath, name: &str) -> Credentials {
+    let at = dir.join(name);
+    let open = |_, path: &FsPath| std::fs::File::open(path);
+    let [crt, key, ca] = ["node.crt", "node.key", "ca.crt"].map(|file| at.join(file));
+    let policy = Policy::Classical;
+    let identity = Arc::new(Identity::load_under(policy, &crt, &key, &ca, &open).unwrap());
+    let verifier = identity.verifier();
+    Credentials { identity, verifier, policy, leaf_only: false, clock: SystemTime::now }
 }
 
 impl Node {
@@ -61,7 +81,15 @@ impl Node {
         settings: Settings,
         generation: u16,
     ) -> Self {
-        let credentials = credentials(dir, name);
+        Self::with_credentials(credentials(dir, name), address, settings, generation)
+    }
+
+    pub fn with_credentials(
+        credentials: Credentials,
+        address: &str,
+        settings: Settings,
+        generation: u16,
+    ) -> Self {
         let drops = Arc::new(Drops::default());
         let local = Local {
             node: credentials.identity.id().clone(),
@@ -75,11 +103,31 @@ impl Node {
         };
         let endpoint = Endpoint::new(local, settings, credentials, Instant::now()).unwrap();
         let address = address.parse().unwrap();
-        Self { endpoint, address, drops, received: Vec::new(), events: Vec::new(), sent: 0 }
+        let (received, events, asked) = (Vec::new(), Vec::new(), Vec::new());
+        Self { endpoint, address, drops, received, events, sent: 0, asked, alter: None }
+    }
+
+    /// Does what the daemon's other threads do.
+    pub fn work(&mut self) {
+        while let Some(task) = self.endpoint.poll_task() {
+            let done = match &task {
+                Task::Sign(sign) => sign.perform(),
+                Task::Verify(verify) => Done::Verified(verify.ticket, verify.perform()),
+                Task::Revocations { .. } | Task::State { .. } => {
+                    self.asked.push(task);
+                    continue;
+                }
+            };
+            let done = match self.alter.as_mut() {
+                Some(alter) => alter(&task, done),
+                None => done,
+            };
+            self.endpoint.done(done, Instant::now());
+        }
     }
 
     pub fn peer(&mut self, id: u32, name: &str, endpoints: &[SocketAddr]) {
-        let peer = Peer { id: PeerId(id), name: name.into(), endpoints: endpoints.to_vec() };
+        let peer = Peer { id: PeerId(id), name: name.into(), endpoints: endpoints.to_vec(), keys: None };
         self.endpoint.set_peers(&[peer], Instant::now());
     }
 
@@ -88,6 +136,7 @@ impl Node {
     }
 
     pub fn harvest(&mut self) {
+        self.work();
         while let Some(packet) = self.endpoint.poll_packet() {
             self.received.push(packet);
         }

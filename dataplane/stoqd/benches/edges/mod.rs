@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use stoq::cid::CidKeys;
 use stoq::control::BootId;
 use stoq::settings::Settings;
+use stoq::task::{Done, Task};
 use stoq::tls::Credentials;
 use stoq::{Endpoint, LinkState, Local, Path, Peer, PeerId, Via};
 use stoq_identity::Identity;
@@ -77,15 +78,16 @@ impl Edge {
             drops: Arc::clone(&drops),
         };
         let verifier = identity.verifier();
-        let credentials =
-            Credentials { identity: Arc::new(identity), verifier, clock: SystemTime::now };
+        let (identity, policy) = (Arc::new(identity), verifier.policy());
+        let clock = SystemTime::now;
+        let credentials = Credentials { identity, verifier, policy, leaf_only: false, clock };
         // One connection for the whole run.
         let settings = Settings { packets_per_connection: u64::MAX, ..Settings::default() };
         let now = Instant::now();
         let mut endpoint = Endpoint::new(local, settings, credentials, now).unwrap();
         let other = 1 - me;
         let endpoints = if me == 0 { vec![ADDRESSES[1].parse().unwrap()] } else { Vec::new() };
-        let peer = Peer { id: PeerId(0), name: ["a", "b"][other].into(), endpoints };
+        let peer = Peer { id: PeerId(0), name: ["a", "b"][other].into(), endpoints, keys: None };
         endpoint.set_peers(&[peer], now);
         let route = Prefix::new(INNER[other].into(), 32).unwrap();
         Self {
@@ -144,6 +146,15 @@ impl Wire {
             self.via = if sent.via == Via::Dial { Via::Listen(0) } else { Via::Dial };
             self.lens.push(sent.len);
             self.used += sent.len;
+        }
+        while let Some(task) = from.endpoint.poll_task() {
+            match task {
+                Task::Sign(sign) => from.endpoint.done(sign.perform(), now),
+                Task::Verify(verify) => {
+                    from.endpoint.done(Done::Verified(verify.ticket, verify.perform()), now);
+                }
+                Task::Revocations { .. } | Task::State { .. } => {}
+            }
         }
         self.lens.len()
     }

@@ -6,7 +6,7 @@ use std::hash::Hash;
 use std::path::Path;
 
 use super::locate::Places;
-use super::{Auto, Config, Peer, PortChoice, Prefix, Problem};
+use super::{Allowed, Auto, Config, Peer, PortChoice, Prefix, Problem};
 
 /// Most listen addresses: their place is one byte on the packet path, and each costs every worker
 /// a socket.
@@ -31,6 +31,8 @@ const MAX_PUSH_PREFIXES: usize = 256;
 const MAX_UIDS: usize = 64;
 /// Longest interface name: IFNAMSIZ without its zero.
 const MAX_INTERFACE_BYTES: usize = 15;
+/// Longest grace in seconds: a certificate lives a day, so a longer one would check nothing.
+const MAX_LOG_GRACE_S: u32 = 86_400;
 /// Least MTU: every IPv6 link carries 1280 bytes (RFC 8200 §5).
 const MIN_MTU: u16 = 1280;
 
@@ -78,6 +80,10 @@ impl Findings<'_> {
 pub(super) fn check(config: &Config, places: &Places<'_>) -> Vec<Problem> {
     let mut findings = Findings { places, problems: Vec::new() };
     check_node(config, &mut findings);
+    let grace = config.identity.log_grace_s;
+    findings.unless(grace <= MAX_LOG_GRACE_S, "identity.log_grace_s", || {
+        format!("expected at most {MAX_LOG_GRACE_S} seconds, got {grace}; leave the key out")
+    });
     check_transport(config, &mut findings);
     config.xdp.check(&mut findings);
     check_tunnel(config, &mut findings);
@@ -242,9 +248,10 @@ fn check_services(config: &Config, findings: &mut Findings<'_>) {
             format!("expected each service once, got `{name}` again; rename one")
         });
         check_socket(&service.socket, &format!("{at}.socket"), findings);
-        findings.at_most(MAX_PEERS, service.peers.len(), &format!("{at}.peers"));
-        findings.unique(&service.peers, &format!("{at}.peers"));
-        for (entry, peer) in service.peers.iter().enumerate() {
+        let Allowed::These(peers) = &service.peers else { continue };
+        findings.at_most(MAX_PEERS, peers.len(), &format!("{at}.peers"));
+        findings.unique(peers, &format!("{at}.peers"));
+        for (entry, peer) in peers.iter().enumerate() {
             findings
                 .unless(valid_node_name(peer), &format!("{at}.peers[{entry}]"), || bad_name(peer));
         }

@@ -42,9 +42,13 @@ keys! {
     "identity.certificate" reload "" "a path"
         "PEM file of the node's certificate."
     "identity.key" reload "" "a path"
-        "PEM file of its private key; mode 0600."
+        "PEM file of its private keys; mode 0600. It may be the same file, which then holds both: so a renewal is one rename."
     "identity.authority" reload "" "a path"
         "PEM file of the mesh's root certificate."
+    "identity.policy" restart "\"hybrid\"" "`hybrid` or `classical`"
+        "Which signatures are asked for. `hybrid`: every certificate has a classical and a post-quantum one, and both ends of a connection prove that they hold both keys before anything else. `classical`: the first alone, without that proof and without the check of the log. All nodes of a mesh need the same."
+    "identity.log_grace_s" reload "3600" "at most 86400 seconds"
+        "How long after its start a peer's certificate may lack a proof that it is in its issuer's log. Checked once the mesh's state names logs, under `hybrid`."
     "transport.listen" restart "[\"[::]:9292\"]" "at most 8 of ADDRESS:PORT"
         "Where connections are accepted (UDP). `[::]` takes IPv4 too. An empty list only dials."
     "transport.port" restart "\"auto\"" "`auto`, `xdp`, `uring` or `mio`"
@@ -129,8 +133,10 @@ keys! {
         "The name by which peers open streams to the service: `stoqctl stream PEER NAME`."
     "service.socket" reload "" "a path"
         "The Unix stream socket that the service listens on. stoqd's user must be allowed to connect to it."
-    "service.peers" reload "" "at most 16384 names of peers"
-        "The peers that may open streams to it. Streams that are open stay open."
+    "service.peers" reload "" "at most 16384 names of peers, or `\"*\"`"
+        "The peers that may open streams to it; `\"*\"` stands for all. Streams that are open stay open."
+    "service.announce" reload "false" "true or false"
+        "Tell the service who opened a stream: one line of JSON, `{\"peer\":\"edge-b\",\"node\":\"stoq://MESH/edge-b\"}`, before the peer's bytes."
 }
 
 const HEAD: &str = "# Configuration

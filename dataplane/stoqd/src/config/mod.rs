@@ -28,7 +28,7 @@ pub use check::{check_peer, overlapping, valid_node_name};
 pub use error::{ConfigError, Problem};
 pub use keys::{KEYS, Key, reference};
 pub use sections::{
-    Auto, Control, Identity, Limits, Log, LogFormat, LogLevel, Metrics, Node, Offload, Peer,
+    Allowed, Auto, Control, Identity, Limits, Log, LogFormat, LogLevel, Metrics, Node, Offload, Peer,
     PortChoice, Routes, SenderChoice, Service, Transport, Tunnel,
 };
 pub use xdp::Xdp;

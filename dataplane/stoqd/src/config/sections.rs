@@ -30,10 +30,20 @@ fn default_user() -> String {
 pub struct Identity {
     /// PEM file of this node's certificate chain.
     pub certificate: PathBuf,
-    /// PEM file of its key.
+    /// PEM file of its keys; may be the same file.
     pub key: PathBuf,
     /// PEM file of the mesh's root.
     pub authority: PathBuf,
+    /// Which signatures are asked for.
+    #[serde(default)]
+    pub policy: stoq_identity::Policy,
+    /// Seconds from the start of a peer's certificate for which it may lack a proof of its log.
+    #[serde(default = "default_log_grace")]
+    pub log_grace_s: u32,
+}
+
+const fn default_log_grace() -> u32 {
+    3600
 }
 
 /// `[transport]`
@@ -289,7 +299,49 @@ pub struct Service {
     /// The Unix socket that it listens on.
     pub socket: PathBuf,
     /// The peers that may open streams to it.
-    pub peers: Vec<String>,
+    pub peers: Allowed,
+    /// The service is told who opened a stream, in a line before the peer's bytes.
+    #[serde(default)]
+    pub announce: bool,
+}
+
+/// `service.peers`: a list of names, or `"*"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Allowed {
+    /// Every peer.
+    All,
+    /// These peers.
+    These(Vec<String>),
+}
+
+impl Serialize for Allowed {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::All => to.serialize_str("*"),
+            Self::These(names) => names.serialize(to),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Allowed {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Raw {
+            Names(Vec<String>),
+            Text(String),
+            Other(de::IgnoredAny),
+        }
+        let refuse = |got| {
+            de::Error::custom(format!("expected a list of peers' names or \"*\", got {got}"))
+        };
+        match Raw::deserialize(from)? {
+            Raw::Names(names) => Ok(Self::These(names)),
+            Raw::Text(text) if text == "*" => Ok(Self::All),
+            Raw::Text(text) => Err(refuse(format!("`{text}`"))),
+            Raw::Other(_) => Err(refuse("another type".to_owned())),
+        }
+    }
 }
 
 /// A number, or `"auto"`.

@@ -21,7 +21,7 @@ use stoq_control::{CapturePoint, Certificate, Refusal, Right, Snapshot, Status};
 use crate::config::Control;
 use crate::worker::Copied;
 
-pub use pushed::{PushedError, PushedPeers};
+pub use pushed::{Known, Member, PushedError, PushedPeers};
 pub use server::serve;
 
 /// What the daemon does for the control socket. Each call may block for a while: it runs on a

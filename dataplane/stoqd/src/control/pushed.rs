@@ -3,13 +3,13 @@
 //! holds with the control plane dead.
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use stoq_control::{ErrorCode, MAX_REQUEST_BYTES, Refusal, Snapshot, SnapshotPeer};
 
 use crate::config::{Config, Peer, Prefix, check_peer, overlapping};
+use crate::durable;
 
 /// Most peers of a snapshot: ten thousand connections are asked for, with room.
 const PEERS_MAX: usize = 16_384;
@@ -40,11 +40,31 @@ pub enum PushedError {
     },
 }
 
+/// A peer, and which keys its certificate must have if a member record names them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// The peer, as the configuration would have it.
+    pub peer: Peer,
+    /// Fingerprint of its keys.
+    pub keys: Option<[u8; 32]>,
+}
+
+/// A member of the mesh, out of a verified record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// As a pushed peer.
+    pub peer: SnapshotPeer,
+    /// Fingerprint of its keys.
+    pub keys: [u8; 32],
+}
+
 /// The snapshot in force, if there is one.
 #[derive(Debug)]
 pub struct PushedPeers {
     path: PathBuf,
     current: Option<Snapshot>,
+    /// The members that the snapshot's bundle names.
+    members: Vec<Member>,
 }
 
 impl PushedPeers {
@@ -54,18 +74,26 @@ impl PushedPeers {
     /// When there is one that cannot be used.
     pub fn open(state: &Path) -> Result<Self, PushedError> {
         let path = state.join(FILE);
-        let current = match read(&path) {
-            Ok(text) => {
-                let malformed = |e: serde_json::Error| PushedError::Malformed {
-                    path: path.clone(),
-                    reason: e.to_string(),
-                };
-                Some(serde_json::from_slice(&text).map_err(malformed)?)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(source) => return Err(PushedError::Io { path, source }),
+        let text = durable::read(&path, MAX_REQUEST_BYTES)
+            .map_err(|source| PushedError::Io { path: path.clone(), source })?;
+        let malformed = |e: serde_json::Error| PushedError::Malformed {
+            path: path.clone(),
+            reason: e.to_string(),
         };
-        Ok(Self { path, current })
+        let parse = |text: Vec<u8>| serde_json::from_slice(&text).map_err(malformed);
+        let current = text.map(parse).transpose()?;
+        Ok(Self { path, current, members: Vec::new() })
+    }
+
+    /// The bundle of the snapshot in force.
+    #[must_use]
+    pub fn bundle(&self) -> Option<&str> {
+        self.current.as_ref()?.bundle.as_deref()
+    }
+
+    /// The members that a bundle names, once it was verified.
+    pub fn set_members(&mut self, members: Vec<Member>) {
+        self.members = members;
     }
 
     /// The number of the snapshot in force.
@@ -79,28 +107,41 @@ impl PushedPeers {
     ///
     /// # Errors
     /// Why it is refused; then the one before stays in force.
-    pub fn push(&mut self, snapshot: Snapshot, config: &Config) -> Result<(), Refusal> {
+    pub fn push(
+        &mut self,
+        snapshot: Snapshot,
+        members: Vec<Member>,
+        config: &Config,
+    ) -> Result<(), Refusal> {
         let refuse = |message: String| Refusal::new(ErrorCode::Refused, message);
-        check(&snapshot, self.number(), config).map_err(refuse)?;
-        write(&self.path, &snapshot).map_err(|source| {
-            refuse(PushedError::Io { path: self.path.clone(), source }.to_string())
-        })?;
+        check(&snapshot, &members, self.number(), config).map_err(refuse)?;
+        let io = |source| refuse(PushedError::Io { path: self.path.clone(), source }.to_string());
+        let text = serde_json::to_vec(&snapshot).map_err(|error| io(error.into()))?;
+        durable::replace(&self.path, &text).map_err(io)?;
         self.current = Some(snapshot);
+        self.members = members;
         Ok(())
     }
 
     /// The peers of the configuration and the pushed ones together, and what was left out of the
     /// latter: peers of the file win, and the bounds of the file hold for what was pushed earlier.
     #[must_use]
-    pub fn merged(&self, config: &Config) -> (Vec<Peer>, Vec<String>) {
-        let mut peers = config.peers.clone();
+    pub fn merged(&self, config: &Config) -> (Vec<Known>, Vec<String>) {
+        let of_file = |peer: &Peer| Known { peer: peer.clone(), keys: None };
+        let mut peers: Vec<Known> = config.peers.iter().map(of_file).collect();
         let mut left_out = Vec::new();
         let Some(snapshot) = &self.current else { return (peers, left_out) };
         let names: HashSet<&str> = config.peers.iter().map(|peer| peer.name.as_str()).collect();
         let taken: HashSet<Prefix> =
             config.peers.iter().flat_map(|peer| peer.allowed_ips.iter().copied()).collect();
-        for pushed in &snapshot.peers {
+        let plain = snapshot.peers.iter().map(|peer| (peer, None));
+        let members = self.members.iter().map(|member| (&member.peer, Some(member.keys)));
+        for (pushed, keys) in plain.chain(members) {
+            // A bundle names every member, so this node too.
             let own = pushed.name == config.node.name;
+            if own && keys.is_some() {
+                continue;
+            }
             if own || names.contains(pushed.name.as_str()) {
                 left_out.push(pushed.name.clone());
                 continue;
@@ -116,7 +157,7 @@ impl PushedPeers {
                 }
                 fine
             });
-            peers.push(peer);
+            peers.push(Known { peer, keys });
         }
         (peers, left_out)
     }
@@ -127,14 +168,23 @@ fn bounded(prefix: Prefix, config: &Config) -> bool {
     config.control.prefixes.iter().any(|bound| bound.covers(prefix))
 }
 
-fn check(snapshot: &Snapshot, current: Option<u64>, config: &Config) -> Result<(), String> {
+fn check(
+    snapshot: &Snapshot,
+    members: &[Member],
+    current: Option<u64>,
+    config: &Config,
+) -> Result<(), String> {
     if let Some(current) = current.filter(|current| snapshot.number <= *current) {
         let got = snapshot.number;
         return Err(format!(
             "expected a snapshot above number {current}, got {got}; push the newest"
         ));
     }
-    let count = snapshot.peers.len();
+    if snapshot.bundle.is_some() && !snapshot.peers.is_empty() {
+        let got = snapshot.peers.len();
+        return Err(format!("expected no peers beside a bundle, got {got}; its records name them"));
+    }
+    let count = snapshot.peers.len().max(members.len());
     if count > PEERS_MAX {
         return Err(format!("expected at most {PEERS_MAX} peers, got {count}; push fewer"));
     }
@@ -149,6 +199,20 @@ fn check(snapshot: &Snapshot, current: Option<u64>, config: &Config) -> Result<(
             return Err(format!(
                 "expected prefixes within [control] prefixes, got {outside} of `{}`; \
                  widen it in the configuration, or push less",
+                peer.name
+            ));
+        }
+        peers.push(peer);
+    }
+    for member in members {
+        let peer = typed(&member.peer)?;
+        // Other networks beyond root's bounds are left out one by one: a member's new network must not
+        // keep a revocation from this host. But nobody has all addresses behind it.
+        let default = peer.allowed_ips.iter().find(|p| p.length() == 0 && !bounded(**p, config));
+        if let Some(default) = default {
+            return Err(format!(
+                "expected networks of members, got {default} behind `{}`, which would take all \
+                 traffic; whoever signed that record is not to be trusted",
                 peer.name
             ));
         }
@@ -171,25 +235,6 @@ fn typed(pushed: &SnapshotPeer) -> Result<Peer, String> {
     match check_peer(&peer).into_iter().next() {
         Some((key, message)) => Err(format!("peer `{}`: {key}: {message}", peer.name)),
         None => Ok(peer),
-    }
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    File::open(path)?.take(MAX_REQUEST_BYTES as u64).read_to_end(&mut text)?;
-    Ok(text)
-}
-
-/// Writes a snapshot so that a crash leaves the old or the new one, never a part.
-fn write(path: &Path, snapshot: &Snapshot) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
-    file.write_all(&serde_json::to_vec(snapshot)?)?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)?;
-    match path.parent() {
-        Some(directory) => File::open(directory)?.sync_all(),
-        None => Ok(()),
     }
 }
 
@@ -234,17 +279,17 @@ allowed_ips = ['10.2.0.0/16']
         let mut pushed = PushedPeers::open(&state).unwrap();
         assert_eq!(pushed.number(), None);
         let snapshot = Snapshot { number: 5, peers: vec![peer("edge-c", &["10.3.0.0/16"])], bundle: None };
-        pushed.push(snapshot.clone(), &config).unwrap();
+        pushed.push(snapshot.clone(), Vec::new(), &config).unwrap();
         let mut again = PushedPeers::open(&state).unwrap();
         assert_eq!(again.number(), Some(5));
         let (peers, left_out) = again.merged(&config);
-        let names: Vec<_> = peers.iter().map(|peer| peer.name.as_str()).collect();
+        let names: Vec<_> = peers.iter().map(|known| known.peer.name.as_str()).collect();
         assert_eq!((names, left_out.len()), (vec!["edge-b", "edge-c"], 0));
         for number in [0, 4, 5] {
-            let refusal = again.push(Snapshot { number, ..snapshot.clone() }, &config).unwrap_err();
+            let refusal = again.push(Snapshot { number, ..snapshot.clone() }, Vec::new(), &config).unwrap_err();
             assert!(refusal.message.contains("above number 5"), "{}", refusal.message);
         }
-        again.push(Snapshot { number: 6, peers: Vec::new(), bundle: None }, &config).unwrap();
+        again.push(Snapshot { number: 6, peers: Vec::new(), bundle: None }, Vec::new(), &config).unwrap();
         assert_eq!(again.merged(&config).0.len(), 1);
         std::fs::remove_dir_all(&state).unwrap();
     }
@@ -264,7 +309,7 @@ allowed_ips = ['10.2.0.0/16']
         ];
         for (peers, part) in cases {
             let snapshot = Snapshot { number: 1, peers: peers.to_vec(), bundle: None };
-            let refusal = pushed.push(snapshot, &config).unwrap_err();
+            let refusal = pushed.push(snapshot, Vec::new(), &config).unwrap_err();
             assert_eq!(refusal.code, ErrorCode::Refused);
             assert!(refusal.message.contains(part), "{}", refusal.message);
         }
@@ -282,14 +327,14 @@ allowed_ips = ['10.2.0.0/16']
             peer("edge-c", &["10.2.0.0/16", "10.3.0.0/16"]),
             peer("edge-a", &[]),
         ];
-        pushed.push(Snapshot { number: 1, peers, bundle: None }, &config(FILE_TEXT)).unwrap();
+        pushed.push(Snapshot { number: 1, peers, bundle: None }, Vec::new(), &config(FILE_TEXT)).unwrap();
         let (peers, left_out) = pushed.merged(&config(FILE_TEXT));
         assert_eq!(peers.len(), 2);
-        assert_eq!(peers[0].allowed_ips, ["10.2.0.0/16".parse().unwrap()]);
-        assert_eq!(peers[1].allowed_ips, ["10.3.0.0/16".parse().unwrap()]);
+        assert_eq!(peers[0].peer.allowed_ips, ["10.2.0.0/16".parse().unwrap()]);
+        assert_eq!(peers[1].peer.allowed_ips, ["10.3.0.0/16".parse().unwrap()]);
         assert_eq!(left_out, ["edge-b", "edge-c 10.2.0.0/16", "edge-a"]);
         let narrower = config(&FILE_TEXT.replace("10.0.0.0/8", "10.4.0.0/16"));
-        assert!(pushed.merged(&narrower).0[1].allowed_ips.is_empty());
+        assert!(pushed.merged(&narrower).0[1].peer.allowed_ips.is_empty());
         std::fs::remove_dir_all(&state).unwrap();
     }
 

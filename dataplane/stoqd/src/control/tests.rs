@@ -40,7 +40,7 @@ impl Operations for Daemon {
 
     fn push(&self, snapshot: Snapshot) -> Result<Vec<String>, Refusal> {
         let mut pushed = self.pushed.lock().unwrap();
-        pushed.push(snapshot, &self.config)?;
+        pushed.push(snapshot, Vec::new(), &self.config)?;
         Ok(pushed.merged(&self.config).1)
     }
 

@@ -7,8 +7,9 @@ use anyhow::Result;
 use stoq::PeerId;
 use stoq_tunnel::forward::Table;
 
-use crate::config::{Peer, Service};
-use crate::worker::{Offer, Peering};
+use crate::config::{Allowed, Service};
+use crate::control::Known;
+use crate::worker::{Offer, Peering, Users};
 
 /// Numbers of peers. A name keeps its number for the life of the process, so that a reload does not
 /// disturb the link of a peer that stays.
@@ -24,14 +25,14 @@ impl PeerNumbers {
     }
 
     /// What workers need to know of these peers.
-    pub fn peering(&mut self, peers: &[Peer], services: &[Service]) -> Result<Peering> {
+    pub fn peering(&mut self, peers: &[Known], services: &[Service]) -> Result<Peering> {
         let mut entries = Vec::new();
         let mut list = Vec::new();
-        for peer in peers {
+        for Known { peer, keys } in peers {
             let id = self.of(&peer.name);
             entries.extend(peer.allowed_ips.iter().map(|prefix| (*prefix, id)));
             let (name, endpoints) = (peer.name.clone(), peer.endpoints.clone());
-            list.push(stoq::Peer { id, name, endpoints });
+            list.push(stoq::Peer { id, name, endpoints, keys: *keys });
         }
         let offers = services.iter().map(|service| self.offer(service)).collect::<Result<_>>()?;
         Ok(Peering { peers: list, table: Arc::new(Table::build(entries)?), offers })
@@ -39,10 +40,11 @@ impl PeerNumbers {
 
     /// A service as workers know it. Its peers may not be configured (yet): they may be pushed.
     fn offer(&mut self, service: &Service) -> Result<Offer> {
-        Ok(Offer {
-            service: service.name.parse()?,
-            socket: service.socket.clone(),
-            peers: service.peers.iter().map(|name| self.of(name)).collect(),
-        })
+        let peers = match &service.peers {
+            Allowed::All => Users::All,
+            Allowed::These(names) => Users::These(names.iter().map(|name| self.of(name)).collect()),
+        };
+        let (socket, announce) = (service.socket.clone(), service.announce);
+        Ok(Offer { service: service.name.parse()?, socket, peers, announce })
     }
 }

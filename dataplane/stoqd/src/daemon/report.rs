@@ -28,7 +28,11 @@ impl Shared {
     }
 
     fn drops(&self) -> Vec<(DropReason, u64)> {
-        let sum = |reason| self.workers.iter().map(|worker| worker.drops.get(reason)).sum();
+        let kept = self.held().keeper.drops();
+        let sum = |reason| {
+            let workers = self.workers.iter().map(|worker| worker.drops.get(reason));
+            workers.sum::<u64>() + kept.get(reason)
+        };
         DropReason::ALL.iter().map(|&reason| (reason, sum(reason))).collect()
     }
 
@@ -56,6 +60,12 @@ impl Shared {
         if silent > 0 {
             warnings.push(format!("{silent} workers do not answer; restart stoqd"));
         }
+        let newest = reports.iter().flatten().filter_map(|report| report.newest_sequence);
+        warnings.extend(self.mesh_warnings(newest.map(|(_, sequence)| sequence).max()));
+        let (bundle, revocation_sequence) = {
+            let held = self.held();
+            (held.keeper.number(), held.keeper.sequence())
+        };
         Status {
             node: self.node(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -69,6 +79,9 @@ impl Shared {
             workers: workers.collect(),
             drops: drops.chain(in_xdp).collect::<BTreeMap<_, _>>(),
             snapshot: self.snapshot_number(),
+            bundle,
+            revocation_sequence,
+            certificate: self.certificate(),
             warnings,
         }
     }

@@ -1,6 +1,7 @@
 //! What the main thread and the control thread both act on: configuration, peers, routes.
 
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,19 +11,21 @@ use crossbeam::channel::{Receiver, bounded};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use stoq::tls::Credentials;
-use stoq_control::{CapturePoint, ErrorCode, Refusal, Right, Snapshot, Status};
+use stoq_control::{CapturePoint, Certificate, ErrorCode, Refusal, Right, Snapshot, Status};
+use stoq_identity::Policy;
 use stoq_port::PortKind;
 use stoq_port::probe::Selection;
 use stoq_tunnel::forward::Prefix;
 
 use super::bypass::{Bypass, State};
-use super::identity::credentials;
+use super::identity::{credentials, described};
 use super::peering::PeerNumbers;
 use super::workers::{Watched, Workers};
 use crate::broker::Broker;
-use crate::config::{Config, Peer, Routes};
-use crate::control::{Operations, PushedPeers, permits};
+use crate::config::{Config, Routes};
+use crate::control::{Known, Operations, PushedPeers, permits};
 use crate::logging::Level;
+use crate::mesh::Keeper;
 use crate::netlink::forwarding_warnings;
 use crate::worker::{Command, Copied, Point, StreamRefused, Tap, Wanted};
 
@@ -54,24 +57,23 @@ pub(super) struct Parts {
 }
 
 /// What changes while it runs.
-struct Held {
-    config: Config,
-    numbers: PeerNumbers,
-    pushed: PushedPeers,
-    certificate: Vec<u8>,
+pub(super) struct Held {
+    pub config: Config,
+    pub numbers: PeerNumbers,
+    pub pushed: PushedPeers,
+    pub keeper: Keeper,
+    /// The certificate in use.
+    pub certificate: Vec<u8>,
+    /// `identity.policy` of the start.
+    pub policy: Policy,
 }
 
 impl Shared {
     pub fn new(
-        config: Config,
-        numbers: PeerNumbers,
+        held: Held,
         parts: Parts,
-        pushed: PushedPeers,
-        credentials: &Credentials,
         workers: &Workers,
     ) -> Self {
-        let certificate = leaf(credentials);
-        let held = Held { config, numbers, pushed, certificate };
         Self {
             parts,
             workers: workers.watched.clone(),
@@ -83,7 +85,11 @@ impl Shared {
         }
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
+    pub(super) fn broker(&self) -> &Broker {
+        &self.parts.broker
+    }
+
+    pub(super) fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -130,9 +136,10 @@ impl Shared {
             return Vec::new();
         }
         let (peers, _) = held.pushed.merged(&held.config);
-        let endpoints: Vec<_> = peers.iter().flat_map(|p| &p.endpoints).map(|e| e.ip()).collect();
+        let peers = || peers.iter().map(|known| &known.peer);
+        let endpoints: Vec<_> = peers().flat_map(|p| &p.endpoints).map(|e| e.ip()).collect();
         let covers = |prefix: &Prefix| endpoints.iter().any(|ip| prefix.contains(*ip));
-        forwarding_warnings(peers.iter().flat_map(|peer| &peer.allowed_ips).any(covers))
+        forwarding_warnings(peers().flat_map(|peer| &peer.allowed_ips).any(covers))
     }
 
     pub fn snapshot_number(&self) -> Option<u64> {
@@ -143,7 +150,8 @@ impl Shared {
     pub fn peer_names(&self) -> Vec<(stoq::PeerId, String)> {
         let mut held = self.held();
         let (peers, _) = held.pushed.merged(&held.config);
-        peers.into_iter().map(|peer| (held.numbers.of(&peer.name), peer.name)).collect()
+        let peers = peers.into_iter().map(|known| known.peer);
+        peers.map(|peer| (held.numbers.of(&peer.name), peer.name)).collect()
     }
 
     /// Gives every worker a command.
@@ -161,7 +169,7 @@ impl Shared {
         self.use_peers_of(&mut held)
     }
 
-    fn use_peers_of(&self, held: &mut Held) -> Result<()> {
+    pub(super) fn use_peers_of(&self, held: &mut Held) -> Result<()> {
         let (peers, left_out) = held.pushed.merged(&held.config);
         for what in left_out {
             tracing::warn!("pushed but left out: {what}");
@@ -173,13 +181,14 @@ impl Shared {
     }
 
     /// Makes the kernel's routes those of the peers' networks.
-    fn install_routes(&self, config: &Config, peers: &[Peer]) {
+    fn install_routes(&self, config: &Config, peers: &[Known]) {
         let Some(tunnel) = &config.tunnel else { return };
         if tunnel.routes == Routes::Off {
             return;
         }
-        let prefixes: Vec<Prefix> = peers.iter().flat_map(|p| p.allowed_ips.clone()).collect();
-        let endpoints: Vec<_> = peers.iter().flat_map(|p| &p.endpoints).map(|e| e.ip()).collect();
+        let peers = || peers.iter().map(|known| &known.peer);
+        let prefixes: Vec<Prefix> = peers().flat_map(|p| p.allowed_ips.clone()).collect();
+        let endpoints: Vec<_> = peers().flat_map(|p| &p.endpoints).map(|e| e.ip()).collect();
         for error in self.parts.broker.set_routes(&prefixes, &endpoints) {
             tracing::error!("a route is missing: {error}");
         }
@@ -195,8 +204,9 @@ impl Shared {
     /// Reads file and identity again. Returns the keys that need a restart.
     fn reload_now(&self) -> Result<Vec<String>> {
         let config = self.parts.broker.reload()?;
-        let credentials = credentials(&config, &self.parts.broker)?;
         let mut held = self.held();
+        // Refused before anything is changed.
+        credentials(&config, held.policy, &self.parts.broker)?;
         let changed = Config::diff(&held.config, &config);
         for key in &changed {
             tracing::warn!("{key} changed, which takes effect at the next restart only");
@@ -208,11 +218,10 @@ impl Shared {
         {
             tracing::error!("the XDP program keeps its old rules: {error}");
         }
+        let grace = Duration::from_secs(held.config.identity.log_grace_s.into());
+        held.keeper.set_grace(grace);
         self.use_peers_of(&mut held)?;
-        if leaf(&credentials) != held.certificate {
-            held.certificate = leaf(&credentials);
-            self.send_all(|| Command::Credentials(credentials.clone()));
-        }
+        self.renew(&mut held)?;
         Ok(changed.into_iter().map(str::to_owned).collect())
     }
 }
@@ -228,11 +237,11 @@ impl Shared {
     }
 }
 
-fn leaf(credentials: &Credentials) -> Vec<u8> {
+pub(super) fn leaf(credentials: &Credentials) -> Vec<u8> {
     credentials.identity.chain().first().map(|leaf| leaf.to_vec()).unwrap_or_default()
 }
 
-fn refused(error: impl std::fmt::Display) -> Refusal {
+pub(super) fn refused(error: impl std::fmt::Display) -> Refusal {
     Refusal::new(ErrorCode::Refused, error.to_string())
 }
 
@@ -256,12 +265,24 @@ impl Operations for Shared {
     }
 
     fn push(&self, snapshot: Snapshot) -> Result<Vec<String>, Refusal> {
+        self.push_now(snapshot)
+    }
+
+    fn identity(&self, certificate: &Path, key: &Path) -> Result<Certificate, Refusal> {
         let mut held = self.held();
-        let Held { pushed, config, .. } = &mut *held;
-        pushed.push(snapshot, config)?;
-        let (_, left_out) = pushed.merged(config);
-        self.use_peers_of(&mut held).map_err(refused)?;
-        Ok(left_out)
+        let files = &held.config.identity;
+        if [certificate, key] != [files.certificate.as_path(), files.key.as_path()] {
+            let expected = [&files.certificate, &files.key].map(|path| path.display());
+            return Err(refused(format!(
+                "expected the configured files {} and {}, got {} and {}; write the identity there",
+                expected[0],
+                expected[1],
+                certificate.display(),
+                key.display()
+            )));
+        }
+        let renewed = self.renew(&mut held).map_err(|error| refused(format!("{error:#}")))?;
+        Ok(described(&renewed))
     }
 
     fn capture(&self, point: CapturePoint) -> Result<Receiver<Copied>, Refusal> {

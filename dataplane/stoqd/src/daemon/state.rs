@@ -1,9 +1,8 @@
 //! What outlives the process: the keys of connection IDs, and the number of this run in them. With
 //! them a restarted daemon knows the connections of its earlier run and can end them at once.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -11,6 +10,7 @@ use stoq::cid::{CID_KEYS_LEN, CidKeys};
 use stoq::control::BootId;
 
 use crate::broker::ConnectionIds;
+use crate::durable;
 
 const FILE: &str = "connection-ids";
 
@@ -79,18 +79,11 @@ fn read(path: &Path) -> io::Result<(CidKeys, u16)> {
     Ok((keys, u16::from_be_bytes(*generation)))
 }
 
-/// Replaces the file as a whole: after a power cut it is the old one or the new one.
 fn write(path: &Path, keys: &CidKeys, generation: u16) -> io::Result<()> {
-    let next = path.with_extension("new");
     let mut bytes = Vec::with_capacity(2 + CID_KEYS_LEN);
     bytes.extend_from_slice(&generation.to_be_bytes());
     bytes.extend_from_slice(&keys.to_bytes());
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
-    file.write_all(&bytes)?;
-    file.sync_all()?;
-    fs::rename(&next, path)?;
-    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+    durable::replace(path, &bytes)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
-use crossbeam::channel::{Sender as Reply, bounded};
+use crossbeam::channel::{Receiver, Sender, Sender as Reply, bounded};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use stoq::Local;
@@ -21,7 +21,7 @@ use super::choose::Choice;
 use super::network::{Network, Share};
 use super::state::{State, random};
 use crate::config::Config;
-use crate::worker::{Command, Handle, Peering, Setup, Worker, WorkerError, mailboxes};
+use crate::worker::{Command, Desk, Errand, Handle, MESH_QUEUE, PROOFS_MAX, Peering, Setup, Worker, WorkerError, mailboxes};
 
 /// What the rest of the daemon has of a worker.
 #[derive(Clone)]
@@ -40,14 +40,40 @@ pub(super) struct Workers {
     pub beneath: (PortKind, String),
 }
 
+/// The queues from workers to the threads beside them.
+pub(super) struct Queues {
+    to_proofs: Sender<Errand>,
+    /// Proofs to be signed and verified.
+    pub proofs: Receiver<Errand>,
+    pub to_mesh: Sender<Errand>,
+    /// What peers say of the mesh.
+    pub mesh: Receiver<Errand>,
+}
+
+impl Queues {
+    /// Those of so many workers.
+    pub fn new(workers: usize) -> Self {
+        let (to_proofs, proofs) = bounded(workers * PROOFS_MAX);
+        let (to_mesh, mesh) = bounded(MESH_QUEUE);
+        Self { to_proofs, proofs, to_mesh, mesh }
+    }
+}
+
+/// What all workers are made from.
+#[derive(Clone, Copy)]
+pub(super) struct Plan<'a> {
+    pub config: &'a Config,
+    pub state: &'a State,
+    pub credentials: &'a Credentials,
+    pub queues: &'a Queues,
+}
+
 impl Workers {
     /// Starts a thread for each share, and waits until each has opened its port.
     pub fn start(
-        config: &Config,
+        parts: Plan<'_>,
         network: Network,
         choice: &Choice,
-        state: &State,
-        credentials: &Credentials,
         peering: &Arc<Peering>,
     ) -> Result<Self> {
         let count = network.shares.len();
@@ -55,9 +81,8 @@ impl Workers {
         let (port, options, selection) =
             (choice.sockets.0, choice.options.clone(), choice.selection.clone());
         let hops = choice.bypass.as_ref().map(|(_, hops)| Arc::clone(hops));
-        let (cores, secret) = (cores(config, count), random());
-        let mut plan =
-            Plan { config, state, credentials, port, hops, options, secret, cores, network };
+        let (cores, secret) = (cores(parts.config, count), random());
+        let mut plan = Drawn { parts, port, hops, options, secret, cores, network };
         let failed = Arc::default();
         let beneath = choice.sockets.clone();
         let mut workers =
@@ -110,10 +135,8 @@ fn carry(setup: Setup, ready: &Reply<Result<(), WorkerError>>, failed: &AtomicBo
     }
 }
 
-struct Plan<'a> {
-    config: &'a Config,
-    state: &'a State,
-    credentials: &'a Credentials,
+struct Drawn<'a> {
+    parts: Plan<'a>,
     port: PortKind,
     hops: Option<Arc<NextHops>>,
     options: PortOptions,
@@ -135,15 +158,15 @@ fn cores(config: &Config, workers: usize) -> Vec<usize> {
     allowed[allowed.len() - workers..].iter().map(|core| core.id).collect()
 }
 
-impl Plan<'_> {
+impl Drawn<'_> {
     fn local(&self, index: usize, count: usize, drops: &Arc<Drops>) -> Local {
         Local {
-            node: self.credentials.identity.id().clone(),
-            boot: self.state.boot,
+            node: self.parts.credentials.identity.id().clone(),
+            boot: self.parts.state.boot,
             worker: u8::try_from(index).unwrap_or(u8::MAX),
             workers: u8::try_from(count).unwrap_or(u8::MAX),
-            generation: self.state.generation,
-            cid_keys: self.state.keys.clone(),
+            generation: self.parts.state.generation,
+            cid_keys: self.parts.state.keys.clone(),
             tunnel_mtu: self.network.tunnel_mtu,
             drops: Arc::clone(drops),
         }
@@ -156,7 +179,7 @@ impl Plan<'_> {
         share: Share,
         inbox: crate::worker::Inbox,
     ) -> Setup {
-        let limits = &self.config.limits;
+        let limits = &self.parts.config.limits;
         let workers = usize::from(local.workers.max(1));
         let settings = Settings {
             connections_max: (limits.connections as usize).div_ceil(workers),
@@ -164,10 +187,13 @@ impl Plan<'_> {
             udp_payload_max: self.network.udp_payload_max,
             ..Settings::default()
         };
+        let Queues { to_proofs, to_mesh, .. } = self.parts.queues;
+        let desk = Desk::new(local.worker, to_proofs.clone(), to_mesh.clone());
         Setup {
+            desk,
             local,
             settings,
-            credentials: self.credentials.clone(),
+            credentials: self.parts.credentials.clone(),
             port: self.port,
             hops: self.hops.clone(),
             port_options: self.options.clone(),

@@ -7,13 +7,15 @@ use std::time::Instant;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use crossbeam::queue::ArrayQueue;
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use stoq::mesh::Mesh;
+use stoq::task::Done;
 use stoq::tls::Credentials;
 use stoq::{Event, LinkStatus, Path, Peer, PeerId, Transmit, Via};
 use stoq_port::xdp::Lane;
 use stoq_port::{RxMeta, Socket, TxMeta};
 use stoq_tunnel::forward::Table;
 
-use super::{Meters, Offer, StageFigures, Tap, Wanted, Worker};
+use super::{Meters, Offer, PROOFS_MAX, StageFigures, Tap, Wanted, Worker};
 
 /// Commands that wait for a worker at most: it takes them within microseconds, so a full channel
 /// means that it hangs, and the sender is told.
@@ -40,6 +42,10 @@ pub enum Command {
     Peers(Arc<Peering>),
     /// Use this certificate from now on, for the connections there are as well.
     Credentials(Credentials),
+    /// Trust these issuers from now on, for new connections.
+    Issuers(Credentials),
+    /// The mesh's state from now on.
+    Mesh(Arc<Mesh>),
     /// Tell how it goes.
     Report(Sender<Report>),
     /// Open a stream for a program of this host.
@@ -69,6 +75,8 @@ pub struct Report {
     pub stages: Vec<StageFigures>,
     /// Its share of every link.
     pub links: Vec<LinkStatus>,
+    /// The highest sequence of a revocation set that a connected peer has named.
+    pub newest_sequence: Option<(PeerId, u64)>,
 }
 
 /// A UDP packet that reached a worker which does not own its connection.
@@ -80,6 +88,8 @@ pub struct Stray {
 /// A worker's end of its mailbox.
 pub struct Inbox {
     commands: Receiver<Command>,
+    /// What became of tasks.
+    done: Receiver<Done>,
     strays: Arc<ArrayQueue<Stray>>,
     /// Readable when there is something.
     pub(super) wake: Arc<EventFd>,
@@ -94,6 +104,7 @@ pub struct Inbox {
 #[derive(Clone)]
 pub struct Handle {
     commands: Sender<Command>,
+    done: Sender<Done>,
     wake: Arc<EventFd>,
     /// What the worker counts.
     pub meters: Arc<Meters>,
@@ -117,6 +128,13 @@ impl Handle {
         wake(&self.wake);
         Ok(())
     }
+
+    /// Tells the worker what became of a task of its.
+    pub fn answer(&self, done: Done) {
+        // It fits: a worker has no more tasks out than the channel holds. One that ended needs none.
+        let _ended = self.done.try_send(done);
+        wake(&self.wake);
+    }
 }
 
 fn wake(eventfd: &EventFd) {
@@ -137,11 +155,13 @@ pub fn mailboxes(count: usize) -> nix::Result<Vec<(Handle, Inbox)>> {
     }
     let mailbox = |(strays, wake): &(Arc<ArrayQueue<Stray>>, Arc<EventFd>)| {
         let (sender, commands) = bounded(COMMANDS_MAX);
+        let (to_done, done) = bounded(PROOFS_MAX);
         let meters = Arc::new(Meters::default());
         let handle =
-            Handle { commands: sender, wake: Arc::clone(wake), meters: Arc::clone(&meters) };
+            Handle { commands: sender, done: to_done, wake: Arc::clone(wake), meters: Arc::clone(&meters) };
         let (strays, wake) = (Arc::clone(strays), Arc::clone(wake));
-        (handle, Inbox { commands, strays, wake, others: rings.clone(), to_wake: 0, meters })
+        let others = rings.clone();
+        (handle, Inbox { commands, done, strays, wake, others, to_wake: 0, meters })
     };
     Ok(rings.iter().map(mailbox).collect())
 }
@@ -169,7 +189,7 @@ impl Inbox {
 
     /// Whether something waits: a worker that never sleeps is not woken.
     pub(super) fn has_mail(&self) -> bool {
-        !self.strays.is_empty() || !self.commands.is_empty()
+        !self.strays.is_empty() || !self.commands.is_empty() || !self.done.is_empty()
     }
 }
 
@@ -181,6 +201,10 @@ impl Worker {
         while let Some(mut stray) = self.inbox.strays.pop() {
             // A packet goes to another worker once: it is not passed on again.
             self.endpoint.receive(&mut stray.datagram, stray.path, now);
+        }
+        while let Ok(done) = self.inbox.done.try_recv() {
+            self.desk.returned();
+            self.endpoint.done(done, now);
         }
         while let Ok(command) = self.inbox.commands.try_recv() {
             self.obey(command, now);
@@ -198,6 +222,12 @@ impl Worker {
                 Ok(()) => self.endpoint.replace_all(now),
                 Err(error) => tracing::error!("the new certificate was refused: {error}"),
             },
+            Command::Issuers(credentials) => {
+                if let Err(error) = self.endpoint.set_credentials(credentials) {
+                    tracing::error!("the mesh's issuers were refused: {error}");
+                }
+            }
+            Command::Mesh(mesh) => self.endpoint.set_mesh(mesh, now),
             Command::Report(reply) => {
                 let report = Report {
                     core: self.core,
@@ -207,6 +237,7 @@ impl Worker {
                     streams: self.endpoint.stream_count(),
                     stages: self.stages.figures(),
                     links: self.endpoint.links(),
+                    newest_sequence: self.endpoint.newest_sequence(),
                 };
                 // Whoever asked may have gone.
                 let _gone = reply.try_send(report);
@@ -222,6 +253,14 @@ impl Worker {
                 self.endpoint.drain(now);
                 self.stopping = true;
             }
+        }
+    }
+
+    /// Has others do what takes too long here.
+    pub(super) fn hand_out_tasks(&mut self) {
+        while self.desk.has_room() {
+            let Some(task) = self.endpoint.poll_task() else { break };
+            self.desk.hand_out(task);
         }
     }
 
@@ -241,7 +280,7 @@ impl Worker {
         }
     }
 
-    fn name(&self, peer: PeerId) -> &str {
+    pub(super) fn name(&self, peer: PeerId) -> &str {
         let known = self.peering.peers.iter().find(|known| known.id == peer);
         known.map_or("(removed)", |known| &known.name)
     }

@@ -13,6 +13,7 @@
 //! ring; both wake it by an eventfd. It sleeps in its port when nothing is left to do.
 
 mod command;
+mod desk;
 mod inbound;
 mod meters;
 mod outbound;
@@ -30,6 +31,7 @@ use stoq::admission::Budget;
 use stoq::settings::Settings;
 use stoq::tls::Credentials;
 use stoq::{Endpoint, Local};
+use stoq_identity::NodeId;
 use stoq_port::xdp::NextHops;
 use stoq_port::{Port, PortKind, PortOptions, Socket};
 use stoq_telemetry::Drops;
@@ -39,13 +41,14 @@ use stoq_tunnel::forward::Forwarder;
 use stoq_tunnel::icmp::Answerer;
 use stoq_tunnel::packet::FlowHasher;
 
+pub use self::desk::{Desk, Errand, MESH_QUEUE, PROOFS_MAX};
 pub use self::command::{Command, Handle, Inbox, Peering, Report, Stray, mailboxes};
 pub use self::meters::Meters;
 use self::outbound::OwnAddresses;
 use self::stages::Stages;
 pub use self::stages::{Stage, StageFigures};
 use self::streams::Streams;
-pub use self::streams::{Offer, StreamRefused, Wanted};
+pub use self::streams::{Offer, StreamRefused, Users, Wanted};
 pub use self::tap::{Copied, Point, Tap};
 
 /// Longest sleep: how old a heartbeat may become on an idle worker.
@@ -89,6 +92,8 @@ pub struct Setup {
     pub flow_secret: [u8; 16],
     /// Commands and stray packets.
     pub inbox: Inbox,
+    /// Where work goes that takes too long for a worker.
+    pub desk: Desk,
 }
 
 /// Why a worker ended before it was told to.
@@ -129,7 +134,9 @@ struct Device {
 
 /// A running worker.
 pub struct Worker {
+    node: NodeId,
     endpoint: Endpoint,
+    desk: Desk,
     port: Box<dyn Port>,
     device: Option<Device>,
     peering: Arc<Peering>,
@@ -171,6 +178,7 @@ impl Worker {
             }
         };
         let now = Instant::now();
+        let node = setup.local.node.clone();
         let endpoint = Endpoint::new(setup.local, setup.settings, setup.credentials, now)?;
         let device = setup.device.map(|(fd, granted)| Device {
             queue: Queue::from_fd(fd, granted),
@@ -178,7 +186,9 @@ impl Worker {
             coalescer: Coalescer::new(granted),
         });
         let mut worker = Self {
+            node,
             endpoint,
+            desk: setup.desk,
             port,
             device,
             peering: Arc::default(),
@@ -229,6 +239,7 @@ impl Worker {
             let moved = self.carry_streams(now);
             self.inbox.meters.turn(received, sent);
             self.report_events();
+            self.hand_out_tasks();
             if self.stopping && self.endpoint.is_drained() {
                 return Ok(());
             }

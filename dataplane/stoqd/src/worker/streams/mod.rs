@@ -45,7 +45,27 @@ pub struct Offer {
     /// The Unix socket that it listens on.
     pub socket: PathBuf,
     /// Who may use it.
-    pub peers: Vec<PeerId>,
+    pub peers: Users,
+    /// It is told who opened a stream.
+    pub announce: bool,
+}
+
+/// The peers that may use a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Users {
+    /// Every one.
+    All,
+    /// These.
+    These(Vec<PeerId>),
+}
+
+impl Users {
+    fn contains(&self, peer: PeerId) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(peers) => peers.contains(&peer),
+        }
+    }
 }
 
 /// A stream that a program of this host asks for.
@@ -271,12 +291,13 @@ impl Worker {
             self.drops.count(DropReason::StreamUnknown);
             return Err(StreamCode::UnknownService);
         };
-        if !offer.peers.contains(&peer) {
+        if !offer.peers.contains(peer) {
             self.drops.count(DropReason::StreamNotAllowed);
             return Err(StreamCode::Refused);
         }
+        let first = if offer.announce { self.announcement(peer) } else { Vec::new() };
         let joined = connect_to(&offer.socket)
-            .and_then(|socket| self.streams.join(stream, socket, Vec::new()));
+            .and_then(|socket| self.streams.join(stream, socket, first));
         if let Err(error) = joined {
             self.drops.count(DropReason::StreamLocal);
             if self.log_budget.take(Instant::now()) {
@@ -290,6 +311,12 @@ impl Worker {
         }
         self.endpoint.accept_stream(stream);
         Ok(())
+    }
+
+    /// Who has opened a stream, in one line of JSON: names need no escapes.
+    fn announcement(&self, peer: PeerId) -> Vec<u8> {
+        let (mesh, name) = (self.node.mesh(), self.name(peer));
+        format!("{{\"peer\":\"{name}\",\"node\":\"stoq://{mesh}/{name}\"}}\n").into_bytes()
     }
 
     /// Gives up streams that no peer has answered.
