@@ -67,6 +67,8 @@ const NEEDS: &[Need] = &[
     run_time("strace", "strace", "strace"),
     run_time("ping", "iputils-ping", "iputils"),
     run_time("curl", "curl", "curl"),
+    run_time("dig", "bind9-dnsutils", "bind-utils"),
+    run_time("delv", "bind9-dnsutils", "bind-utils"),
     Need {
         probe: Probe::LlvmOfRustc,
         scope: Scope::Coverage,
