@@ -27,14 +27,16 @@ use crate::netlink::{self, LinkSettings, Netlink, Table};
 
 /// What the broker keeps: to change links, addresses, routes and marks, and to attach an XDP program
 /// (NET_ADMIN); to bind low ports; to load the program and change its maps (BPF), which computes with
-/// pointers into packets (PERFMON); to open AF_XDP sockets (NET_RAW) and lock their memory (IPC_LOCK).
-const KEPT: [Capability; 6] = [
+/// pointers into packets (PERFMON); to open AF_XDP sockets (NET_RAW) and lock their memory (IPC_LOCK);
+/// and to open the configured identity, which is the control plane's user's (DAC_READ_SEARCH).
+const KEPT: [Capability; 7] = [
     Capability::CAP_NET_ADMIN,
     Capability::CAP_NET_BIND_SERVICE,
     Capability::CAP_BPF,
     Capability::CAP_PERFMON,
     Capability::CAP_IPC_LOCK,
     Capability::CAP_NET_RAW,
+    Capability::CAP_DAC_READ_SEARCH,
 ];
 
 /// Most routes at once: ten thousand peers with a few prefixes each.
