@@ -9,6 +9,7 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use hypermesh_api::ErrorCode;
 use serde::de::DeserializeOwned;
+use stoq_audit::Outcome;
 use tokio::sync::watch;
 
 use crate::caller::{Caller, Need};
@@ -121,9 +122,9 @@ impl App {
         let audited = move |core: &mut Core| {
             let result = job(core);
             match &result {
-                Ok(_) => core.audit(&actor, &action, "done"),
+                Ok(_) => core.audit(&actor, &action, Outcome::Done),
                 Err(refused) if !bounded || inner.may_audit() => {
-                    core.audit(&actor, &action, &format!("refused: {refused}"));
+                    core.audit(&actor, &action, Outcome::Refused(refused.to_string()));
                 }
                 Err(_) => {}
             }
@@ -140,9 +141,9 @@ impl App {
             return;
         }
         let (actor, action) = (caller.to_string(), action.to_owned());
-        let result = format!("refused: {reason}");
+        let outcome = Outcome::Refused(reason.to_owned());
         let job = move |core: &mut Core| {
-            core.audit(&actor, &action, &result);
+            core.audit(&actor, &action, outcome);
             Ok(())
         };
         if let Err(error) = self.core(job).await {
@@ -167,6 +168,11 @@ impl App {
     #[must_use]
     pub fn height(&self) -> watch::Receiver<u64> {
         self.0.height.subscribe()
+    }
+
+    /// Wakes whoever waits for the ledger: the bundle is another now.
+    pub fn bundle_changed(&self) {
+        self.0.height.send_modify(|_| {});
     }
 
     /// The figures.

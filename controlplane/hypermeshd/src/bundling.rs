@@ -8,10 +8,14 @@ use std::collections::HashMap;
 use hypermesh_consensus::{
     Ledger, Member, Mesh as LedgerMesh, Policy as LedgerPolicy, RevokedKind as LedgerKind,
 };
+use hypermesh_api::ErrorCode;
 use ipnet::IpNet;
-use stoq_identity::Policy;
-use stoq_mesh::{Bundle, IssuerCertificates, Mesh, Record, Revocations, Revoked, RevokedKind, Signed};
+use stoq_identity::{Options, Policy, Verifier};
+use stoq_mesh::{
+    Bundle, IssuerCertificates, Mesh, Record, RevocationStore, Revocations, Revoked, RevokedKind, Signed,
+};
 
+use crate::clock;
 use crate::issuer::Issuer;
 use crate::refused::Refused;
 
@@ -130,7 +134,12 @@ pub fn addresses_of(ledger: &Ledger, index: u32) -> Vec<IpNet> {
 /// Why it does not count.
 pub fn verify(mesh: &LedgerMesh, bytes: &[u8]) -> Result<(), Refused> {
     let bundle = Bundle::from_bytes(bytes).map_err(Refused::internal)?;
-    todo_verify(mesh, &bundle)
+    let refused = |error: &dyn std::fmt::Display| Refused::new(ErrorCode::Refused, error.to_string());
+    let options = Options { policy: policy(mesh.policy), ..Options::default() };
+    let none: &[&[u8]] = &[];
+    let verifier = Verifier::with(&[&mesh.root], &mesh.id, none, options).map_err(|e| refused(&e))?;
+    let verified = bundle.verify(&verifier, &RevocationStore::new(), clock::system_time());
+    verified.map(drop).map_err(|error| refused(&error))
 }
 
 const fn kind(kind: LedgerKind) -> RevokedKind {

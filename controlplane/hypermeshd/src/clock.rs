@@ -9,8 +9,8 @@ pub fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Now, as the certificate code counts.
+/// Now, as the certificate code takes it.
 #[must_use]
-pub fn now() -> Duration {
-    Duration::from_secs(now_s())
+pub fn system_time() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(now_s())
 }

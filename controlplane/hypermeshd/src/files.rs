@@ -18,6 +18,9 @@ use std::path::{Path, PathBuf};
 /// Where the state is unless the command line says otherwise.
 pub const DEFAULT_STATE: &str = "/var/lib/hypermesh";
 
+/// The socket of peers unless the command line says otherwise.
+pub const DEFAULT_PEERS_SOCKET: &str = "/run/hypermesh/peers.sock";
+
 /// The store's file.
 pub const STORE: &str = "state.redb";
 /// The audit log.

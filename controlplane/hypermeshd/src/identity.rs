@@ -1,8 +1,11 @@
 //! The identity file that stoqd reads (certificate, keys, log proof), and the keys that this daemon
 //! keeps beside it.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use hypermesh_api::ErrorCode;
-use stoq_identity::{KeyError, PrivateKeys};
+use stoq_identity::{CertificateInfo, KeyError, PrivateKeys};
+use zeroize::Zeroizing;
 
 use crate::files::{self, Dir};
 use crate::pem;
@@ -52,12 +55,9 @@ pub fn keys_or_new(dir: &Dir, file: &'static str) -> Result<PrivateKeys, Refused
 pub fn write(dir: &Dir, certificate: &[u8], keys: &PrivateKeys, proof: &[u8]) -> Result<(), Refused> {
     let certificate = pem::certificate(certificate);
     let proof = pem::section(pem::LOG_PROOF, proof);
-    let text = zeroize_concat(&[&certificate, &keys.to_pem(), &proof]);
+    let keys = keys.to_pem();
+    let text = Zeroizing::new([certificate.as_str(), &keys, &proof].concat());
     Ok(dir.write(files::IDENTITY, 0o600, text.as_bytes())?)
-}
-
-fn zeroize_concat(parts: &[&str]) -> zeroize::Zeroizing<String> {
-    zeroize::Zeroizing::new(parts.concat())
 }
 
 /// How the certificate in the identity file stands; none if there is none.
@@ -75,13 +75,12 @@ pub fn standing(dir: &Dir) -> Result<Option<Standing>, Refused> {
 /// # Errors
 /// When it is none.
 pub fn validity(der: &[u8]) -> Result<Standing, Refused> {
-    let (_, certificate) = x509_parser::parse_x509_certificate(der).map_err(Refused::internal)?;
-    let validity = certificate.validity();
-    let not_before_s = u64::try_from(validity.not_before.timestamp()).unwrap_or_default();
-    let not_after_s = u64::try_from(validity.not_after.timestamp()).unwrap_or_default();
+    let info = CertificateInfo::read(der).map_err(Refused::internal)?;
+    let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (not_before_s, not_after_s) = (seconds(info.not_before), seconds(info.not_after));
     let life = not_after_s.saturating_sub(not_before_s);
     // From the serial number, so that a restart does not draw again.
-    let draw = certificate.raw_serial().iter().fold(0_u64, |draw, byte| draw * 31 % 997 + u64::from(*byte));
-    let renew_at_s = not_before_s + life * 2 / 3 + (life / 10) * (draw % 997) / 997;
+    let draw = info.serial.bytes().fold(0_u64, |draw, byte| (draw * 31 + u64::from(byte)) % 997);
+    let renew_at_s = not_before_s + life * 2 / 3 + (life / 10) * draw / 997;
     Ok(Standing { not_before_s, not_after_s, renew_at_s })
 }

@@ -21,13 +21,18 @@ use crate::refused::Refused;
 use crate::store::{Change, HEAD, Leaf, Store};
 
 /// An issuer and its log.
-#[derive(Debug)]
 pub struct Issuer {
     authority: Authority,
     log: PrivateKeys,
     tree: Tree,
     head: Signed<TreeHead>,
     store: Arc<Store>,
+}
+
+impl std::fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Issuer({} certificates)", self.tree.size())
+    }
 }
 
 /// A certificate that is not in the log yet, and what puts it there.

@@ -11,6 +11,7 @@ use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use hypermesh_api::ErrorCode;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -52,8 +53,13 @@ pub struct Metrics {
 impl Metrics {
     /// How often requests were refused for this reason.
     #[must_use]
-    pub fn refused(&self, reason: &'static str) -> u64 {
-        self.refused.get_or_create(&Reason { reason }).get()
+    pub fn refusals(&self, code: ErrorCode) -> u64 {
+        self.refused.get_or_create(&Reason { reason: code.label() }).get()
+    }
+
+    /// Counts a refusal.
+    pub fn refuse(&self, code: ErrorCode) {
+        self.refused.get_or_create(&Reason { reason: code.label() }).inc();
     }
 
     fn registry(&self) -> Registry {
@@ -80,8 +86,7 @@ pub async fn count(State(app): State<App>, request: Request, next: Next) -> Resp
     let response = next.run(request).await;
     app.metrics().requests.inc();
     if let Some(Refused(refusal)) = response.extensions().get::<Refused>() {
-        let reason = Reason { reason: refusal.code.label() };
-        app.metrics().refused.get_or_create(&reason).inc();
+        app.metrics().refuse(refusal.code);
     }
     response
 }

@@ -73,7 +73,7 @@ pub fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
 /// Serves the local socket: root and this daemon's own user.
 pub async fn local(listener: UnixListener, router: Router) {
     let handle = |(stream, _)| local_connection(stream, router.clone());
-    accept(async || listener.accept().await, handle).await;
+    accept(listener, handle).await;
 }
 
 async fn local_connection(stream: UnixStream, router: Router) {
@@ -88,7 +88,7 @@ async fn local_connection(stream: UnixStream, router: Router) {
 /// Serves the socket on which stoqd hands over streams of peers.
 pub async fn peers(listener: UnixListener, router: Router) {
     let handle = |(stream, _)| peer_connection(stream, router.clone());
-    accept(async || listener.accept().await, handle).await;
+    accept(listener, handle).await;
 }
 
 async fn peer_connection(mut stream: UnixStream, router: Router) {
@@ -127,44 +127,79 @@ async fn announced(stream: &mut UnixStream) -> io::Result<String> {
 
 /// What the TLS listener needs of the daemon.
 pub trait Tls: Clone + Send + Sync + 'static {
-    /// The configuration now: it changes with every renewal.
-    fn config(&self) -> Arc<rustls::ServerConfig>;
+    /// The configuration now: it changes with every renewal. None before there is a certificate.
+    fn config(&self) -> impl Future<Output = Option<Arc<rustls::ServerConfig>>> + Send;
 
     /// Who a finished handshake was with, by the leaf certificate if there was one.
-    fn caller(&self, address: IpAddr, leaf: Option<&[u8]>) -> Caller;
+    fn caller(
+        &self,
+        address: IpAddr,
+        leaf: Option<Vec<u8>>,
+    ) -> impl Future<Output = Caller> + Send;
+
+    /// Counts and audits a handshake that was refused.
+    fn refused(&self, address: SocketAddr, error: &io::Error) -> impl Future<Output = ()> + Send;
 }
 
 /// Serves TLS: operators by their certificates, joiners without one.
 pub async fn tls(listener: TcpListener, tls: impl Tls, router: Router) {
     let handle = |(stream, address)| tls_connection(stream, address, tls.clone(), router.clone());
-    accept(async || listener.accept().await, handle).await;
+    accept(listener, handle).await;
 }
 
 async fn tls_connection(stream: TcpStream, address: SocketAddr, tls: impl Tls, router: Router) {
-    let acceptor = tokio_rustls::TlsAcceptor::from(tls.config());
-    let stream = match tokio::time::timeout(HELLO_TIMEOUT, acceptor.accept(stream)).await {
+    let Some(config) = tls.config().await else { return };
+    let handshake = tokio_rustls::TlsAcceptor::from(config).accept(stream);
+    let stream = match tokio::time::timeout(HELLO_TIMEOUT, handshake).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             tracing::info!(%address, %error, "refused a TLS handshake");
-            return;
+            return tls.refused(address, &error).await;
         }
         Err(_) => return,
     };
     let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let caller = tls.caller(address.ip().to_canonical(), leaf.map(AsRef::as_ref));
+    let leaf = leaf.map(|leaf| leaf.to_vec());
+    let caller = tls.caller(address.ip().to_canonical(), leaf).await;
     serve(stream, caller, router).await;
 }
 
+/// Where connections come from.
+trait Listener {
+    /// One of them, and whence.
+    type Connection;
+
+    /// Waits for the next.
+    fn next(&self) -> impl Future<Output = io::Result<Self::Connection>> + Send;
+}
+
+impl Listener for UnixListener {
+    type Connection = (UnixStream, tokio::net::unix::SocketAddr);
+
+    async fn next(&self) -> io::Result<Self::Connection> {
+        self.accept().await
+    }
+}
+
+impl Listener for TcpListener {
+    type Connection = (TcpStream, SocketAddr);
+
+    async fn next(&self) -> io::Result<Self::Connection> {
+        self.accept().await
+    }
+}
+
 /// Accepts for ever; each connection is a task, and there are at most [`MAX_CONNECTIONS`].
-async fn accept<C, F>(next: impl AsyncFn() -> io::Result<C>, handle: impl Fn(C) -> F)
+async fn accept<L, F>(listener: L, handle: impl Fn(L::Connection) -> F)
 where
+    L: Listener,
     F: Future<Output = ()> + Send + 'static,
 {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         // The semaphore is never closed, so this is always a permit.
         let place = Arc::clone(&places).acquire_owned().await.ok();
-        match next().await {
+        match listener.next().await {
             Ok(connection) => {
                 let handled = handle(connection);
                 tokio::spawn(async move {

@@ -5,7 +5,7 @@ use hypermesh_api::{
     RenewReply, RenewRequest,
 };
 use hypermesh_consensus::{CommandV1, Ledger, Role};
-use stoq_identity::{Kind, PublicKeys};
+use stoq_identity::{CertificateInfo, Kind, PublicKeys};
 use stoq_trustchain::{Request, SECRET_BYTES, Subject, secret_hash};
 
 use super::{Core, Membership};
@@ -111,9 +111,8 @@ impl Core {
     pub fn take_certificate(&mut self, reply: &RenewReply) -> Result<(), Refused> {
         let der = pem::first_certificate("the renewed certificate", &reply.certificate)?;
         let keys = &self.mesh()?.keys;
-        let policy = stoq_identity::Policy::Hybrid;
-        let certified = stoq_identity::certificate_keys(&der, policy).map_err(invalid)?;
-        if certified != *keys.public() {
+        let certified = CertificateInfo::read(&der).map_err(invalid)?;
+        if certified.keys != *keys.public() {
             return Err(invalid("expected a certificate of this node's keys, got one of others"));
         }
         if let Some(membership) = &self.membership {
@@ -144,6 +143,7 @@ impl Core {
             operator: request.name.clone(),
             keys: keys.fingerprint(),
             role: roles::to_ledger(role),
+            at_s: now_s,
         };
         let subject = Subject::Operator { name: request.name.clone(), role: roles::to_identity(role) };
         let (der, _) = membership.issue_with(&subject, &keys, now_s, Some(command))?;

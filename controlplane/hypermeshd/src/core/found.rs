@@ -1,7 +1,5 @@
 //! Founding a mesh, and making issuers.
 
-use std::time::{Duration, UNIX_EPOCH};
-
 use hypermesh_api::{
     AddIssuerRequest, Base64, Done, ErrorCode, FoundReply, FoundRequest, IssuerRequest, IssuerRequestOf,
 };
@@ -127,7 +125,7 @@ impl Core {
         let log = pem::first_certificate("the log's certificate", log)?;
         let options = Options { policy: bundling::policy(policy), ..Options::default() };
         let verifier = Verifier::with(&[&root], mesh, &[&issuer], options).map_err(invalid)?;
-        let now = UNIX_EPOCH + Duration::from_secs(clock::now_s());
+        let now = clock::system_time();
         let of_issuer = verifier.verify_issuer(&issuer, now).map_err(invalid)?;
         let none: &[&[u8]] = &[];
         let of_log = verifier.verify_as(Expected::Log, &log, none, Role::Client, now);

@@ -5,17 +5,21 @@ mod enrol;
 mod found;
 mod log;
 mod members;
+mod place;
 mod sync;
 mod tokens;
+
+pub use sync::Joined;
 
 use std::sync::Arc;
 
 use hypermesh_api::{CertificateStatus, ErrorCode, State, Status};
 use hypermesh_consensus::{Command, CommandV1, Ledger, Receipt};
 use serde::{Deserialize, Serialize};
+use stoq_audit::Outcome;
 use stoq_identity::PrivateKeys;
 
-use crate::bundling::Bundler;
+use crate::bundling::{self, Bundler};
 use crate::chain::Chain;
 use crate::files::{self, Dir};
 use crate::identity::{self, Standing as CertificateStanding};
@@ -47,6 +51,8 @@ pub struct Membership {
     /// What it issues with, if it does.
     pub issuer: Option<Issuer>,
     bundler: Bundler,
+    /// Number of the bundle that was taken from an issuer.
+    taken: u64,
 }
 
 /// The state.
@@ -57,6 +63,8 @@ pub struct Core {
     pub(crate) membership: Option<Membership>,
     pub(crate) book: Book,
     certificate: Option<CertificateStanding>,
+    /// The TLS configuration, and the certificate and height that it was made of.
+    tls: Option<(u64, u64, Arc<rustls::ServerConfig>)>,
 }
 
 impl Core {
@@ -68,7 +76,7 @@ impl Core {
         let store = Arc::new(Store::open(&dir.path(files::STORE))?);
         let book = Book::open(&dir)?;
         let certificate = identity::standing(&dir)?;
-        let mut core = Self { dir, store, membership: None, book, certificate };
+        let mut core = Self { dir, store, membership: None, book, certificate, tls: None };
         core.reopen()?;
         Ok(core)
     }
@@ -84,9 +92,13 @@ impl Core {
             Refused::new(ErrorCode::Storage, lost)
         })?;
         let issuer = Issuer::open(&self.dir, &self.store, chain.ledger(), &standing.node)?;
-        let bundler = Bundler::default();
-        self.membership = Some(Membership { standing, chain, keys, issuer, bundler });
-        self.book.sign_with(self.membership.as_ref().and_then(|m| m.issuer.as_ref()));
+        let (bundler, issues) = (Bundler::default(), issuer.is_some());
+        let taken = self.store.value(BUNDLE)?;
+        let taken = taken.as_deref().map(bundling::number).transpose()?.unwrap_or_default();
+        self.membership = Some(Membership { standing, chain, keys, issuer, bundler, taken });
+        self.tls = None;
+        let signer = if issues { files::LOG_KEYS } else { files::NODE_KEYS };
+        self.book.sign_with(identity::keys(&self.dir, signer)?);
         Ok(())
     }
 
@@ -97,10 +109,10 @@ impl Core {
     }
 
     /// Writes an entry to the audit log. A failure is logged: what happened, happened.
-    pub fn audit(&mut self, actor: &str, action: &str, result: &str) {
-        tracing::info!(actor, action, result, "audit");
-        if let Err(error) = self.book.write(actor, action, result) {
-            tracing::error!(%error, actor, action, result, "cannot write to the audit log");
+    pub fn audit(&mut self, actor: &str, action: &str, outcome: Outcome) {
+        tracing::info!(actor, action, ?outcome, "audit");
+        if let Err(error) = self.book.write(actor, action, outcome) {
+            tracing::error!(%error, actor, action, "cannot write to the audit log");
         }
     }
 
@@ -198,7 +210,7 @@ impl Membership {
         let stored = store.value(BUNDLE)?.ok_or_else(|| {
             Refused::new(ErrorCode::Unavailable, "no bundle was taken from an issuer yet")
         })?;
-        Ok((crate::bundling::number(&stored)?, stored))
+        Ok((self.taken, stored))
     }
 }
 

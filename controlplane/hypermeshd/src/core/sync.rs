@@ -105,8 +105,11 @@ impl Core {
         let ledger = self.mesh()?.chain.ledger();
         let mesh = ledger.mesh().ok_or_else(|| Refused::internal("a ledger without a mesh"))?;
         bundling::verify(mesh, &reply.bundle.0)?;
+        let number = bundling::number(&reply.bundle.0)?;
         let values = vec![(BUNDLE, reply.bundle.0)];
-        Ok(self.store.write(&Change { values, ..Change::default() })?)
+        self.store.write(&Change { values, ..Change::default() })?;
+        self.mesh()?.taken = number;
+        Ok(())
     }
 
     /// Becomes a member by what the issuer answered. The store is written last, in one transaction:

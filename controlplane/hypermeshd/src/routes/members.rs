@@ -47,7 +47,7 @@ pub async fn add_route(
     Extension(caller): From,
     Body(route): Body<Route>,
 ) -> Answer<Done> {
-    let action = format!("add route {} behind {}", route.prefix, route.node);
+    let action = format!("add-route {} {}", route.node, route.prefix);
     app.change(&caller, ADMIN, action, move |core| core.add_route(route)).await
 }
 
@@ -59,7 +59,7 @@ pub async fn remove_route(
     Extension(caller): From,
     Body(route): Body<Route>,
 ) -> Answer<Done> {
-    let action = format!("remove route {} behind {}", route.prefix, route.node);
+    let action = format!("remove-route {} {}", route.node, route.prefix);
     app.change(&caller, ADMIN, action, move |core| core.remove_route(route)).await
 }
 
@@ -90,7 +90,7 @@ pub async fn set_operator(
     Body(request): Body<OperatorRequest>,
 ) -> Answer<OperatorCertificate> {
     let now_s = clock::now_s();
-    let action = format!("make {} an operator ({:?})", request.name, request.role);
+    let action = format!("set-role {} {:?}", request.name, request.role);
     app.change(&caller, ADMIN, action, move |core| core.set_operator(&request, now_s)).await
 }
 
@@ -103,7 +103,7 @@ pub async fn remove_operator(
     Body(of): Body<OperatorName>,
 ) -> Answer<Revoked> {
     let now_s = clock::now_s();
-    let action = format!("remove operator {}", of.name);
+    let action = format!("remove-operator {}", of.name);
     let revoked = app.change(&caller, ADMIN, action, move |core| core.revoke(&of.name, now_s));
     let mut reply = revoked.await?;
     reply.0.not_pushed = push::push(&app).await.err().map(|error| error.to_string());

@@ -43,8 +43,8 @@ pub async fn issuer_request(
 ) -> Answer<IssuerRequest> {
     // An issuer may ask its peers: the root signs what it asks for, or not.
     let need = peers::need_of_issuer(&app, &caller, Need::Local).await?;
-    let action = format!("make issuer keys for {}", of.node);
-    app.change(&caller, need, action, move |core| core.issuer_request(&of.node)).await
+    let action = format!("make-issuer-keys {}", of.node);
+    app.change(&caller, need, action, move |core| core.issuer_request(&of)).await
 }
 
 /// Founds a mesh.
@@ -55,7 +55,7 @@ pub async fn found(
     Extension(caller): From,
     Body(request): Body<FoundRequest>,
 ) -> Answer<FoundReply> {
-    let action = format!("found mesh {} at {}", request.name, request.node);
+    let action = format!("found {} at {}", request.name, request.node);
     app.change(&caller, Need::Local, action, move |core| core.found(&request)).await
 }
 
@@ -107,7 +107,7 @@ pub async fn promote(
     (status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
     (status = "default", body = Refusal)))]
 pub async fn backup(State(app): State<App>, Extension(caller): From) -> Result<Response, Refused> {
-    let made = app.change(&caller, Need::Local, "make a backup".into(), |core| backup::make(core));
+    let made = app.change(&caller, Need::Local, "backup".into(), |core| backup::make(core));
     let Json(bytes) = made.await?;
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
 }
@@ -128,7 +128,7 @@ pub async fn restore(
         backup::restore(core, &bytes)?;
         Ok(core.status())
     };
-    app.change(&caller, Need::Local, "restore a backup".into(), job).await
+    app.change(&caller, Need::Local, "restore".into(), job).await
 }
 
 /// A backup is longer than any other body.

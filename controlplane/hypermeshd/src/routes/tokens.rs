@@ -3,7 +3,7 @@
 use axum::Extension;
 use axum::extract::State;
 use hypermesh_api::{
-    EnrolReply, EnrolRequest, OperatorRole, Refusal, RenewReply, RenewRequest, TokenReply,
+    EnrolReply, EnrolRequest, ErrorCode, OperatorRole, Refusal, RenewReply, RenewRequest, TokenReply,
     TokenRequest, TokenRole, Tokens, path,
 };
 
@@ -11,6 +11,7 @@ use super::From;
 use crate::app::{Answer, App, Body};
 use crate::caller::{Caller, Need};
 use crate::clock;
+use crate::refused::Refused;
 
 /// All tokens, without their secrets.
 #[utoipa::path(get, path = path::TOKENS,
@@ -32,7 +33,7 @@ pub async fn create(
         TokenRole::Node => OperatorRole::Operator,
         TokenRole::Viewer | TokenRole::Operator | TokenRole::Admin => OperatorRole::Admin,
     };
-    let action = format!("make a token for {}", request.node);
+    let action = format!("make-token {}", request.node);
     let now_s = clock::now_s();
     app.change(&caller, Need::Role(need), action, move |core| core.create_token(&request, now_s))
         .await
@@ -48,7 +49,7 @@ pub async fn enrol(
 ) -> Answer<EnrolReply> {
     app.check_pace(&caller)?;
     let now_s = clock::now_s();
-    let action = "enrol by a token".to_owned();
+    let action = "enrol".to_owned();
     let enrolled = app.change_checked(&caller, action, move |core| core.enrol(&request, now_s));
     let reply = enrolled.await?;
     app.metrics().issued.inc();
@@ -64,9 +65,9 @@ pub async fn renew(
     Body(request): Body<RenewRequest>,
 ) -> Answer<RenewReply> {
     let Caller::Node { name } = &caller else {
-        caller.check(Need::Local)?;
-        let action = "renew over the local socket".to_owned();
-        return app.change(&caller, Need::Local, action, |core| core.renew_self()).await;
+        let text = format!("expected the node itself over its link, got {caller}");
+        app.audit_refusal(&caller, "renew", &text).await;
+        return Err(Refused::new(ErrorCode::Forbidden, text));
     };
     let (node, now_s) = (name.clone(), clock::now_s());
     let action = format!("renew {node}");
