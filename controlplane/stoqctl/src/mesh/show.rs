@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
-use hypermesh_api::{Member, MemberState, Members};
+use hypermesh_api::{Member, Members};
 use stoq_identity::Span;
 use time::OffsetDateTime;
 
@@ -18,14 +18,9 @@ pub fn members(members: &Members) -> String {
 }
 
 fn line(member: &Member, widest: usize) -> String {
-    let state = match member.state {
-        MemberState::Active if member.issuer => "issuer",
-        MemberState::Active => "node",
-        MemberState::Revoked => "revoked",
-        MemberState::Left => "left",
-    };
+    let state = if member.issuer { "issuer" } else { "node" };
     let addresses = list(member.addresses.iter().map(ipnet::IpNet::addr));
-    let mut line = format!("  {:widest$}  {state:7}  {addresses}", member.node);
+    let mut line = format!("  {:widest$}  {state:6}  {addresses}", member.node);
     if !member.routes.is_empty() {
         // Writing to a string cannot fail.
         let _ = write!(line, "  behind it: {}", list(&member.routes));
@@ -71,10 +66,9 @@ mod tests {
 
     #[test]
     fn members_are_a_line_each_in_columns() {
-        let member = |node: &str, state, issuer, routes: &[&str]| Member {
+        let member = |node: &str, issuer, routes: &[&str]| Member {
             node: node.into(),
             id: format!("stoq://lab-0123456789abcdef/{node}"),
-            state,
             issuer,
             addresses: vec!["fd12::1/128".parse().unwrap(), "10.92.0.1/32".parse().unwrap()],
             routes: routes.iter().map(|route| route.parse().unwrap()).collect(),
@@ -85,13 +79,13 @@ mod tests {
             mesh: "lab-0123456789abcdef".into(),
             height: 9,
             members: vec![
-                member("a", MemberState::Active, true, &["10.1.0.0/16"]),
-                member("edge-b", MemberState::Revoked, false, &[]),
+                member("a", true, &["10.1.0.0/16"]),
+                member("edge-b", false, &[]),
             ],
         });
         let expected = "mesh lab-0123456789abcdef  height 9\n  \
-             a       issuer   fd12::1, 10.92.0.1  behind it: 10.1.0.0/16  at 10.99.0.1:9292\n  \
-             edge-b  revoked  fd12::1, 10.92.0.1  at 10.99.0.1:9292\n";
+             a       issuer  fd12::1, 10.92.0.1  behind it: 10.1.0.0/16  at 10.99.0.1:9292\n  \
+             edge-b  node    fd12::1, 10.92.0.1  at 10.99.0.1:9292\n";
         assert_eq!(shown, expected);
     }
 }
