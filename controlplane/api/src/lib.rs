@@ -26,13 +26,13 @@ pub use log::{
     ProofQuery, RangeQuery,
 };
 pub use member::{
-    Done, Endpoints, EnrolReply, EnrolRequest, Member, Members, Operator,
-    OperatorCertificate, OperatorName, OperatorRequest, OperatorRole, Operators, RenewReply,
-    RenewRequest, Revoked, Route, TokenInfo, TokenReply, TokenRequest, TokenRole, Tokens,
+    Done, Endpoints, EnrolReply, EnrolRequest, Member, Members, Operator, OperatorCertificate,
+    OperatorName, OperatorRequest, OperatorRole, Operators, RenewReply, RenewRequest, Revoked,
+    Route, TokenInfo, TokenReply, TokenRequest, TokenRole, Tokens,
 };
 pub use mesh::{
     AddIssuerRequest, FoundReply, FoundRequest, IssuerRequest, IssuerRequestOf, JoinReply,
-    JoinRequest, NodeName, Policy,
+    JoinRequest, NodeName,
 };
 pub use status::{CertificateStatus, State, Status, StoqdStatus};
 

@@ -121,12 +121,3 @@ pub struct NodeName {
     /// The node's name.
     pub node: String,
 }
-
-/// Rules of the mesh that an admin may change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Policy {
-    /// For how many seconds after its expiry an unrevoked certificate is still taken, while no issuer
-    /// can be reached; 0 (default): not at all.
-    pub outlive_issuer_s: u64,
-}

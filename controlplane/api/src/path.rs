@@ -12,8 +12,6 @@ pub const FOUND: &str = "/v1/mesh/found";
 pub const JOIN: &str = "/v1/mesh/join";
 /// `POST` (local): leaves the mesh.
 pub const LEAVE: &str = "/v1/mesh/leave";
-/// `GET`, and `POST` (admin): [`Policy`](crate::Policy).
-pub const POLICY: &str = "/v1/mesh/policy";
 /// `POST` (admin): an issuer's request made at another member. [`NodeName`](crate::NodeName).
 pub const PROMOTE_REQUEST: &str = "/v1/mesh/promote-request";
 /// `POST` (admin): makes a member an issuer. [`AddIssuerRequest`](crate::AddIssuerRequest).

@@ -57,7 +57,10 @@ pub fn make(core: &mut Core) -> Result<Vec<u8>, Refused> {
     let checksum = digest(&SHA256, &backup);
     backup.extend_from_slice(checksum.as_ref());
     if backup.len() > MAX_BACKUP_BYTES {
-        let text = format!("the state is {} bytes, more than a backup may be; stop the daemon and copy its directory", backup.len());
+        let text = format!(
+            "the state is {} bytes, more than a backup may be; stop the daemon and copy its directory",
+            backup.len()
+        );
         return Err(Refused::new(ErrorCode::TooLarge, text));
     }
     Ok(backup)

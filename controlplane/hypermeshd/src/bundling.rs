@@ -5,14 +5,15 @@
 
 use std::collections::HashMap;
 
+use hypermesh_api::ErrorCode;
 use hypermesh_consensus::{
     Ledger, Member, Mesh as LedgerMesh, Policy as LedgerPolicy, RevokedKind as LedgerKind,
 };
-use hypermesh_api::ErrorCode;
 use ipnet::IpNet;
 use stoq_identity::{Options, Policy, Verifier};
 use stoq_mesh::{
-    Bundle, IssuerCertificates, Mesh, Record, RevocationStore, Revocations, Revoked, RevokedKind, Signed,
+    Bundle, IssuerCertificates, Mesh, Record, RevocationStore, Revocations, Revoked, RevokedKind,
+    Signed,
 };
 
 use crate::clock;
@@ -53,7 +54,11 @@ impl Bundler {
         bundle.to_bytes().map_err(Refused::internal)
     }
 
-    fn records(&mut self, ledger: &Ledger, issuer: &Issuer) -> Result<Vec<Signed<Record>>, Refused> {
+    fn records(
+        &mut self,
+        ledger: &Ledger,
+        issuer: &Issuer,
+    ) -> Result<Vec<Signed<Record>>, Refused> {
         self.records.retain(|node, _| ledger.member(node).is_some());
         let mut records = Vec::with_capacity(ledger.members().len());
         for (node, member) in ledger.members() {
@@ -134,10 +139,12 @@ pub fn addresses_of(ledger: &Ledger, index: u32) -> Vec<IpNet> {
 /// Why it does not count.
 pub fn verify(mesh: &LedgerMesh, bytes: &[u8]) -> Result<(), Refused> {
     let bundle = Bundle::from_bytes(bytes).map_err(Refused::internal)?;
-    let refused = |error: &dyn std::fmt::Display| Refused::new(ErrorCode::Refused, error.to_string());
+    let refused =
+        |error: &dyn std::fmt::Display| Refused::new(ErrorCode::Refused, error.to_string());
     let options = Options { policy: policy(mesh.policy), ..Options::default() };
     let none: &[&[u8]] = &[];
-    let verifier = Verifier::with(&[&mesh.root], &mesh.id, none, options).map_err(|e| refused(&e))?;
+    let verifier =
+        Verifier::with(&[&mesh.root], &mesh.id, none, options).map_err(|e| refused(&e))?;
     let verified = bundle.verify(&verifier, &RevocationStore::new(), clock::system_time());
     verified.map(drop).map_err(|error| refused(&error))
 }

@@ -53,8 +53,9 @@ impl Caller {
     /// [`ErrorCode::Unauthenticated`] or [`ErrorCode::Forbidden`], with what to do.
     pub fn check(&self, need: Need) -> Result<(), Refusal> {
         let allowed = match (self, need) {
-            (Self::Local { .. }, _)
-            | (Self::Operator { .. } | Self::Node { .. }, Need::Member) => true,
+            (Self::Local { .. }, _) | (Self::Operator { .. } | Self::Node { .. }, Need::Member) => {
+                true
+            }
             (Self::Operator { role, .. }, Need::Role(least)) => *role >= least,
             _ => false,
         };

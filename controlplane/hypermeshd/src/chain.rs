@@ -109,7 +109,11 @@ impl Chain {
     /// # Errors
     /// When the command is against the rules or cannot be written: then nothing has changed, `with`
     /// neither.
-    pub fn submit(&mut self, command: Command, with: Change) -> Option<Result<Receipt, SubmitError>> {
+    pub fn submit(
+        &mut self,
+        command: Command,
+        with: Change,
+    ) -> Option<Result<Receipt, SubmitError>> {
         let Self::Sequencer(single) = self else { return None };
         single.journal_mut().staged = with;
         let receipt = single.submit(command);
@@ -161,7 +165,8 @@ pub fn entries(store: &Store, above: u64) -> Result<Vec<Entry>, ChainError> {
 }
 
 fn decode((height, bytes): (u64, Vec<u8>)) -> Result<Entry, ChainError> {
-    let stored = postcard::from_bytes::<Stored>(&bytes).map_err(|_| ChainError::Entry { height })?;
+    let stored =
+        postcard::from_bytes::<Stored>(&bytes).map_err(|_| ChainError::Entry { height })?;
     Ok(Entry { height, command: stored.command, state_hash: stored.state_hash })
 }
 

@@ -62,8 +62,7 @@ async fn serve(settings: &Settings) -> Result<()> {
     let metrics = axum::serve(figures, metrics::router(app)).into_future();
     tokio::spawn(metrics);
     tracing::info!(state = %settings.state.display(), "hypermeshd is ready");
-    let (mut term, mut int) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
     tracing::info!("hypermeshd ends");
     Ok(())

@@ -42,7 +42,8 @@ async fn follow(app: &App) -> Result<(), Refused> {
         match client.get::<Commands>(&query).await.map_err(peers::answered) {
             Ok(commands) => app.core(move |core| core.take_commands(commands)).await?,
             Err(refused) if refused.0.code == ErrorCode::NotFound => {
-                let snapshot: Snapshot = client.get(path::SNAPSHOT).await.map_err(peers::answered)?;
+                let snapshot: Snapshot =
+                    client.get(path::SNAPSHOT).await.map_err(peers::answered)?;
                 app.core(move |core| core.take_snapshot(&snapshot)).await?;
             }
             Err(refused) => return Err(refused),

@@ -52,7 +52,12 @@ pub fn keys_or_new(dir: &Dir, file: &'static str) -> Result<PrivateKeys, Refused
 ///
 /// # Errors
 /// When it cannot be written; the old one stays then.
-pub fn write(dir: &Dir, certificate: &[u8], keys: &PrivateKeys, proof: &[u8]) -> Result<(), Refused> {
+pub fn write(
+    dir: &Dir,
+    certificate: &[u8],
+    keys: &PrivateKeys,
+    proof: &[u8],
+) -> Result<(), Refused> {
     let certificate = pem::certificate(certificate);
     let proof = pem::section(pem::LOG_PROOF, proof);
     let keys = keys.to_pem();

@@ -184,7 +184,8 @@ impl Issuer {
         if size <= most {
             return Ok(());
         }
-        let text = format!("expected a size of at most {most}, got {size}; ask for the heads first");
+        let text =
+            format!("expected a size of at most {most}, got {size}; ask for the heads first");
         Err(Refused::new(ErrorCode::NotFound, text))
     }
 }

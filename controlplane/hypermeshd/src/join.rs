@@ -78,7 +78,8 @@ async fn enrol_at(
     request: &EnrolRequest,
 ) -> Result<(EnrolReply, Vec<u8>), Refused> {
     let unavailable = |error: &dyn std::fmt::Display| {
-        let text = format!("cannot reach the mesh at {address}: {error}; see that TCP 9292 is open there");
+        let text =
+            format!("cannot reach the mesh at {address}: {error}; see that TCP 9292 is open there");
         Refused::new(ErrorCode::Unavailable, text)
     };
     let verifier = Arc::new(RootFingerprint::new(token.root, Policy::Hybrid));
@@ -93,7 +94,9 @@ async fn enrol_at(
     };
     let stream = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err(handshake(address, &error).unwrap_or_else(|| unavailable(&error))),
+        Ok(Err(error)) => {
+            return Err(handshake(address, &error).unwrap_or_else(|| unavailable(&error)));
+        }
         Err(_) => return Err(unavailable(&format!("no answer in {CONNECT_TIMEOUT:?}"))),
     };
     let root = verifier.root().map(<[u8]>::to_vec);
@@ -115,7 +118,8 @@ fn handshake(address: &str, error: &std::io::Error) -> Option<Refused> {
     let clock = matches!(
         reason,
         stoq_trustchain::TlsReason::Verify(
-            stoq_identity::VerifyError::NotYetValid { .. } | stoq_identity::VerifyError::Expired { .. }
+            stoq_identity::VerifyError::NotYetValid { .. }
+                | stoq_identity::VerifyError::Expired { .. }
         )
     );
     let code = if clock { ErrorCode::Clock } else { ErrorCode::Unauthenticated };

@@ -37,6 +37,6 @@ pub mod renewal;
 pub mod roles;
 pub mod routes;
 pub mod server;
-pub mod store;
 pub mod stoqd;
+pub mod store;
 pub mod tls;

@@ -131,11 +131,8 @@ pub trait Tls: Clone + Send + Sync + 'static {
     fn config(&self) -> impl Future<Output = Option<Arc<rustls::ServerConfig>>> + Send;
 
     /// Who a finished handshake was with, by the leaf certificate if there was one.
-    fn caller(
-        &self,
-        address: IpAddr,
-        leaf: Option<Vec<u8>>,
-    ) -> impl Future<Output = Caller> + Send;
+    fn caller(&self, address: IpAddr, leaf: Option<Vec<u8>>)
+    -> impl Future<Output = Caller> + Send;
 
     /// Counts and audits a handshake that was refused.
     fn refused(&self, address: SocketAddr, error: &io::Error) -> impl Future<Output = ()> + Send;

@@ -257,7 +257,9 @@ impl Store {
         match error {
             redb::Error::DatabaseAlreadyOpen => StoreError::Held { path },
             // A header that is no header comes as invalid data, a file cut short as its end.
-            redb::Error::Io(source) if !is_damage(source.kind()) => StoreError::Disk { path, reason },
+            redb::Error::Io(source) if !is_damage(source.kind()) => {
+                StoreError::Disk { path, reason }
+            }
             redb::Error::PreviousIo => StoreError::Disk { path, reason },
             _ => StoreError::Damaged { path, reason },
         }
@@ -294,7 +296,8 @@ fn migrate(database: &Database) -> Result<u64, redb::Error> {
     let transaction = database.begin_write()?;
     let schema = {
         let mut meta = transaction.open_table(META)?;
-        let stored = meta.get(SCHEMA_KEY)?.map(|value| value.value().try_into().map(u64::from_be_bytes));
+        let stored =
+            meta.get(SCHEMA_KEY)?.map(|value| value.value().try_into().map(u64::from_be_bytes));
         match stored {
             // A new file; a later version takes the steps from the stored one to its own here.
             None => {

@@ -58,7 +58,10 @@ fn issuer_of<'a>(leaf: &[u8], issuers: &[&'a [u8]]) -> Result<&'a [u8], Refused>
         CertificateInfo::read(issuer).is_ok_and(|issuer| issuer.subject == name)
     };
     issuers.iter().find(signed).copied().ok_or_else(|| {
-        Refused::new(ErrorCode::Unavailable, "the issuer of this node's certificate is none any more")
+        Refused::new(
+            ErrorCode::Unavailable,
+            "the issuer of this node's certificate is none any more",
+        )
     })
 }
 

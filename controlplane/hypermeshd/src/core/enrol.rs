@@ -27,7 +27,10 @@ impl Core {
     pub fn enrol(&mut self, request: &EnrolRequest, now_s: u64) -> Result<EnrolReply, Refused> {
         check_clock(request.at_s, now_s)?;
         let secret: [u8; SECRET_BYTES] = request.secret.0.as_slice().try_into().map_err(|_| {
-            invalid(format!("expected a secret of {SECRET_BYTES} bytes, got {}", request.secret.0.len()))
+            invalid(format!(
+                "expected a secret of {SECRET_BYTES} bytes, got {}",
+                request.secret.0.len()
+            ))
         })?;
         let token = secret_hash(&secret);
         let asked = Request::from_bytes(&request.request.0).map_err(invalid)?;
@@ -44,9 +47,12 @@ impl Core {
         let (der, index) = match subject(membership.chain.ledger(), &asked.name, &token) {
             Some(subject) => membership.issue_with(&subject, &keys, now_s, Some(command))?,
             // No token and no member of it: the ledger says why.
-            None => return Err(membership.submit(command, Change::default()).err().unwrap_or_else(
-                || Refused::internal("an enrolment without a token"),
-            )),
+            None => {
+                return Err(membership
+                    .submit(command, Change::default())
+                    .err()
+                    .unwrap_or_else(|| Refused::internal("an enrolment without a token")));
+            }
         };
         let proof = membership.issuer()?.proof(index)?;
         let (_, bundle) = membership.bundle(&self.store)?;
@@ -62,7 +68,12 @@ impl Core {
     ///
     /// # Errors
     /// When it is no member, was revoked, or does not prove its keys.
-    pub fn renew(&mut self, node: &str, request: &RenewRequest, now_s: u64) -> Result<RenewReply, Refused> {
+    pub fn renew(
+        &mut self,
+        node: &str,
+        request: &RenewRequest,
+        now_s: u64,
+    ) -> Result<RenewReply, Refused> {
         check_clock(request.at_s, now_s)?;
         let asked = Request::from_bytes(&request.request.0).map_err(invalid)?;
         let membership = self.mesh()?;
@@ -70,7 +81,8 @@ impl Core {
         let ledger = membership.chain.ledger();
         let member = ledger.member(node).filter(|_| asked.name == node && asked.kind == Kind::Node);
         let member = member.ok_or_else(|| {
-            let text = format!("expected the request of the member {node}, got one for {}", asked.name);
+            let text =
+                format!("expected the request of the member {node}, got one for {}", asked.name);
             Refused::new(ErrorCode::Forbidden, text)
         })?;
         let known = member.keys;
@@ -92,9 +104,9 @@ impl Core {
     pub fn renew_self(&mut self) -> Result<Done, Refused> {
         let membership = self.membership.as_mut().ok_or_else(|| invalid("no mesh here"))?;
         let (ledger, node) = (membership.chain.ledger(), membership.standing.node.clone());
-        let member = ledger.member(&node).ok_or_else(|| {
-            Refused::new(ErrorCode::Refused, "this node is no member any more")
-        })?;
+        let member = ledger
+            .member(&node)
+            .ok_or_else(|| Refused::new(ErrorCode::Refused, "this node is no member any more"))?;
         let subject = node_subject(ledger, &node, member.index);
         let keys = membership.keys.public().clone();
         let (der, index) = membership.issue_with(&subject, &keys, clock::now_s(), None)?;
@@ -135,7 +147,10 @@ impl Core {
         let membership = self.mesh()?;
         membership.check_mesh(&asked.mesh)?;
         if asked.name != request.name {
-            return Err(invalid(format!("expected a request of {}, got one of {}", request.name, asked.name)));
+            return Err(invalid(format!(
+                "expected a request of {}, got one of {}",
+                request.name, asked.name
+            )));
         }
         let keys = asked.verify(&[]).map_err(invalid)?.clone();
         let role = request.role;
@@ -145,9 +160,11 @@ impl Core {
             role: roles::to_ledger(role),
             at_s: now_s,
         };
-        let subject = Subject::Operator { name: request.name.clone(), role: roles::to_identity(role) };
+        let subject =
+            Subject::Operator { name: request.name.clone(), role: roles::to_identity(role) };
         let (der, _) = membership.issue_with(&subject, &keys, now_s, Some(command))?;
-        let certificate = pem::certificate(&der) + &pem::certificate(&membership.issuer()?.certificate());
+        let certificate =
+            pem::certificate(&der) + &pem::certificate(&membership.issuer()?.certificate());
         let not_after_s = identity::validity(&der)?.not_after_s;
         Ok(OperatorCertificate { certificate, not_after_s })
     }
@@ -222,7 +239,8 @@ fn operator_subject(name: &str, role: hypermesh_consensus::OperatorRole) -> Subj
 }
 
 fn node_subject(ledger: &Ledger, node: &str, index: u32) -> Subject {
-    let addresses = bundling::addresses_of(ledger, index).into_iter().map(|net| net.addr()).collect();
+    let addresses =
+        bundling::addresses_of(ledger, index).into_iter().map(|net| net.addr()).collect();
     Subject::Node { node: node.to_owned(), addresses }
 }
 

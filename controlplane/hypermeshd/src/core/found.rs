@@ -1,7 +1,8 @@
 //! Founding a mesh, and making issuers.
 
 use hypermesh_api::{
-    AddIssuerRequest, Base64, Done, ErrorCode, FoundReply, FoundRequest, IssuerRequest, IssuerRequestOf,
+    AddIssuerRequest, Base64, Done, ErrorCode, FoundReply, FoundRequest, IssuerRequest,
+    IssuerRequestOf,
 };
 use hypermesh_consensus::{Command, CommandV1, Founder, Policy as LedgerPolicy};
 use stoq_identity::{
@@ -12,12 +13,12 @@ use stoq_trustchain::{Prefixes, Request};
 use super::{Core, Standing};
 use crate::bundling;
 use crate::chain::Chain;
+use crate::clock;
 use crate::files;
 use crate::identity;
 use crate::pem;
 use crate::refused::Refused;
 use crate::store::{Change, STANDING};
-use crate::clock;
 
 /// The certificates that make an issuer, verified under the root.
 struct Certificates {
@@ -38,7 +39,10 @@ impl Core {
             let mesh = membership.chain.ledger().mesh().map(|mesh| mesh.id.clone());
             let own = (mesh.unwrap_or_default(), membership.standing.node.clone());
             if own != (of.mesh.clone(), of.node.clone()) {
-                let text = format!("this host is {} of mesh {}, not {} of {}", own.1, own.0, of.node, of.mesh);
+                let text = format!(
+                    "this host is {} of mesh {}, not {} of {}",
+                    own.1, own.0, of.node, of.mesh
+                );
                 return Err(Refused::new(ErrorCode::Initialised, text));
             }
         }
@@ -59,7 +63,8 @@ impl Core {
     /// # Errors
     /// When there is another mesh here already, or the certificates do not fit.
     pub fn found(&mut self, request: &FoundRequest) -> Result<FoundReply, Refused> {
-        let interrupted = self.membership.as_ref().is_some_and(|m| m.issuer.is_none() && m.standing.sequencer);
+        let interrupted =
+            self.membership.as_ref().is_some_and(|m| m.issuer.is_none() && m.standing.sequencer);
         if !interrupted {
             self.no_mesh()?;
         }
@@ -180,7 +185,9 @@ fn policy(text: Option<&str>) -> Result<LedgerPolicy, Refused> {
     match text {
         None | Some("hybrid") => Ok(LedgerPolicy::Hybrid),
         Some("classical") => Ok(LedgerPolicy::Classical),
-        Some(other) => Err(invalid(format!("expected the policy hybrid or classical, got {other:?}"))),
+        Some(other) => {
+            Err(invalid(format!("expected the policy hybrid or classical, got {other:?}")))
+        }
     }
 }
 

@@ -76,7 +76,9 @@ impl Core {
     /// # Errors
     /// When it is the last issuer.
     pub fn leave(&mut self, node: &str, now_s: u64) -> Result<Done, Refused> {
-        Ok(Done { height: self.submit(CommandV1::Leave { node: node.to_owned(), at_s: now_s })?.height })
+        Ok(Done {
+            height: self.submit(CommandV1::Leave { node: node.to_owned(), at_s: now_s })?.height,
+        })
     }
 
     /// All operators.

@@ -19,12 +19,12 @@ use serde::{Deserialize, Serialize};
 use stoq_audit::Outcome;
 use stoq_identity::PrivateKeys;
 
+use crate::book::Book;
 use crate::bundling::{self, Bundler};
 use crate::chain::Chain;
 use crate::files::{self, Dir};
 use crate::identity::{self, Standing as CertificateStanding};
 use crate::issuer::Issuer;
-use crate::book::Book;
 use crate::refused::Refused;
 use crate::store::{BUNDLE, Change, STANDING, Store};
 

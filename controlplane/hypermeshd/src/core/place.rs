@@ -46,10 +46,11 @@ impl Core {
         let member = self.membership.as_ref().is_some_and(|m| {
             !m.standing.left && m.chain.ledger().member(&m.standing.node).is_some()
         });
-        member && self.certificate.is_none_or(|certificate| {
-            // A clock that was set back leaves a certificate of the future.
-            now_s >= certificate.renew_at_s || now_s < certificate.not_before_s
-        })
+        member
+            && self.certificate.is_none_or(|certificate| {
+                // A clock that was set back leaves a certificate of the future.
+                now_s >= certificate.renew_at_s || now_s < certificate.not_before_s
+            })
     }
 
     /// Whether this node issues, and which others do.
@@ -94,7 +95,9 @@ impl Core {
     #[must_use]
     pub fn operator(&self, leaf: &[u8]) -> Caller {
         let stranger = |what: &str| Caller::Stranger { what: what.to_owned() };
-        let Some(membership) = &self.membership else { return stranger("nobody: there is no mesh") };
+        let Some(membership) = &self.membership else {
+            return stranger("nobody: there is no mesh");
+        };
         let ledger = membership.chain.ledger();
         let Ok(info) = CertificateInfo::read(leaf) else {
             return stranger("a certificate that cannot be read");

@@ -1,8 +1,6 @@
 //! What followers take, and taking it.
 
-use hypermesh_api::{
-    Base64, BundleReply, Command, Commands, ErrorCode, FoundReply, Snapshot,
-};
+use hypermesh_api::{Base64, BundleReply, Command, Commands, ErrorCode, FoundReply, Snapshot};
 use hypermesh_consensus::{Entry, FollowError, Ledger};
 
 use super::{Core, Standing};

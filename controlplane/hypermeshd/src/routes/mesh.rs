@@ -121,9 +121,8 @@ pub async fn restore(
     Extension(caller): From,
     bytes: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Answer<Status> {
-    let bytes = bytes.map_err(|error| {
-        Refused::new(hypermesh_api::ErrorCode::TooLarge, error.body_text())
-    })?;
+    let bytes = bytes
+        .map_err(|error| Refused::new(hypermesh_api::ErrorCode::TooLarge, error.body_text()))?;
     let job = move |core: &mut crate::core::Core| {
         backup::restore(core, &bytes)?;
         Ok(core.status())

@@ -34,6 +34,7 @@ type From = Extension<Caller>;
 struct Description;
 
 fn described() -> (Router<App>, OpenApi) {
+    let long = OpenApiRouter::new().routes(routes!(mesh::restore)).layer(mesh::restore_limit());
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(mesh::status))
         .routes(routes!(mesh::issuer_request))
@@ -43,7 +44,6 @@ fn described() -> (Router<App>, OpenApi) {
         .routes(routes!(mesh::promote_request))
         .routes(routes!(mesh::promote))
         .routes(routes!(mesh::backup))
-        .routes(routes!(mesh::restore))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::enrol))
         .routes(routes!(tokens::renew))
@@ -62,6 +62,7 @@ fn described() -> (Router<App>, OpenApi) {
         .routes(routes!(log::proof))
         .routes(routes!(log::consistency))
         .routes(routes!(log::audit))
+        .merge(long)
         .split_for_parts()
 }
 

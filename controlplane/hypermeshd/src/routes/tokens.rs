@@ -3,8 +3,8 @@
 use axum::Extension;
 use axum::extract::State;
 use hypermesh_api::{
-    EnrolReply, EnrolRequest, ErrorCode, OperatorRole, Refusal, RenewReply, RenewRequest, TokenReply,
-    TokenRequest, TokenRole, Tokens, path,
+    EnrolReply, EnrolRequest, ErrorCode, OperatorRole, Refusal, RenewReply, RenewRequest,
+    TokenReply, TokenRequest, TokenRole, Tokens, path,
 };
 
 use super::From;
@@ -71,7 +71,8 @@ pub async fn renew(
     };
     let (node, now_s) = (name.clone(), clock::now_s());
     let action = format!("renew {node}");
-    let renewed = app.change_checked(&caller, action, move |core| core.renew(&node, &request, now_s));
+    let renewed =
+        app.change_checked(&caller, action, move |core| core.renew(&node, &request, now_s));
     let reply = renewed.await?;
     app.metrics().issued.inc();
     Ok(reply)

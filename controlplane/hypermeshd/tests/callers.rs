@@ -1,0 +1,146 @@
+//! Who may do what: operators by their certificates, nodes by their links, strangers.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod hosts;
+
+use std::sync::Arc;
+
+use hosts::{Host, PATIENCE, Root, code, read, refused};
+use hypermesh_api::{
+    AuditEntries, Base64, BlockingClient, BundleReply, Client, ClientError, Commands, Done,
+    Endpoints, EnrolReply, EnrolRequest, ErrorCode, Members, NodeName, Revoked, TokenRole, path,
+};
+use hypermeshd::{clock, pem, tls};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use stoq_identity::{NodeId, Options, PrivateKeys, Verifier};
+use stoq_trustchain::{Request, ServerVerifier, Token, client_config};
+
+type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// The API over TLS, as somebody with this identity.
+fn over_tls(
+    host: &Host,
+    root: &Root,
+    identity: Option<Identity>,
+) -> Result<BlockingClient, ClientError> {
+    let none: &[&[u8]] = &[];
+    let (roots, mesh) = ([root.0.certificate()], root.0.mesh());
+    let verifier = Verifier::with(&roots, mesh, none, Options::default()).unwrap();
+    let verifier = Arc::new(ServerVerifier(Arc::new(verifier)));
+    let config = client_config(verifier, identity, Arc::new(tls::Clock)).unwrap();
+    let (connector, address) = (tokio_rustls::TlsConnector::from(Arc::new(config)), host.listen);
+    BlockingClient::connect(async move {
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let name = ServerName::try_from("any").unwrap();
+        let stream = connector.connect(name, stream).await;
+        let stream = stream.map_err(|error| ClientError::Broken(error.to_string()))?;
+        Client::over(stream, PATIENCE).await
+    })
+}
+
+/// Enrols an operator by a token over TLS, as stoqctl does.
+fn operator(host: &Host, root: &Root, name: &str, role: TokenRole) -> Identity {
+    let token = Token::from_text(&host.token(name, role, 600)).unwrap();
+    let keys = PrivateKeys::generate().unwrap();
+    let id = NodeId::new(&token.mesh, &token.name).unwrap();
+    let request = Request::new(&keys, token.kind, &id, &token.hash()).unwrap();
+    let enrol = EnrolRequest {
+        secret: Base64(token.secret().to_vec()),
+        request: Base64(request.to_bytes().unwrap()),
+        endpoints: Vec::new(),
+        at_s: clock::now_s(),
+    };
+    let mut client = over_tls(host, root, None).unwrap();
+    let reply: EnrolReply = client.post(path::ENROL, &enrol).unwrap();
+    let leaf = pem::first_certificate("it", &reply.certificate).unwrap();
+    let mesh = stoq_mesh::Bundle::from_bytes(&reply.bundle.0).unwrap();
+    let chain = [leaf, mesh.issuers[0].certificate.clone()].map(CertificateDer::from).to_vec();
+    (chain, keys.classical_der())
+}
+
+fn last_audited(host: &Host) -> String {
+    let audit: AuditEntries = host.client().get(path::AUDIT).unwrap();
+    let last = audit.entries.last().unwrap();
+    format!("{} {} {}", last.actor, last.action, last.result)
+}
+
+#[test]
+fn a_viewer_reads_and_revokes_nobody() {
+    let host = Host::start();
+    let (root, _) = host.found("lab", "edge-a");
+    let identity = operator(&host, &root, "eva", TokenRole::Viewer);
+    let mut eva = over_tls(&host, &root, Some(identity)).unwrap();
+    assert_eq!(eva.get::<Members>(path::MEMBERS).unwrap().members.len(), 1);
+    let node = NodeName { node: "edge-a".into() };
+    assert_eq!(code(eva.post::<_, Revoked>(path::REVOKE, &node)), ErrorCode::Forbidden);
+    let audited = last_audited(&host);
+    assert!(audited.contains("eva") && audited.contains("revoke edge-a"), "{audited}");
+    assert!(audited.contains("refused"), "{audited}");
+}
+
+#[test]
+fn an_admin_works_from_afar_until_revoked() {
+    let host = Host::start();
+    let (root, _) = host.found("lab", "edge-a");
+    let identity = operator(&host, &root, "adam", TokenRole::Admin);
+    let key = identity.1.clone_key();
+    let again = (identity.0.clone(), key);
+    let mut adam = over_tls(&host, &root, Some(identity)).unwrap();
+    let route =
+        hypermesh_api::Route { node: "edge-a".into(), prefix: "10.2.0.0/16".parse().unwrap() };
+    adam.post::<_, Done>(path::ROUTE_ADD, &route).unwrap();
+    host.client().post::<_, Revoked>(path::REVOKE, &NodeName { node: "adam".into() }).unwrap();
+    let mut gone = over_tls(&host, &root, Some(again)).unwrap();
+    let refusal = refused(gone.get::<Members>(path::MEMBERS));
+    assert_eq!(refusal.code, ErrorCode::Forbidden);
+    assert!(refusal.message.contains("revoked operator adam"), "{}", refusal.message);
+}
+
+#[test]
+fn a_node_certificate_is_none_of_an_operator() {
+    let host = Host::start();
+    let (root, _) = host.found("lab", "edge-a");
+    let text = read(&host.state().join("identity.pem"));
+    let leaf = CertificateDer::from(pem::first_certificate("it", &text).unwrap());
+    let key = PrivateKeys::from_pem(&text).unwrap().classical_der();
+    // TLS 1.3 tells the client of its refusal only with the first answer.
+    let refused = match over_tls(&host, &root, Some((vec![leaf], key))) {
+        Ok(mut client) => client.get::<Members>(path::MEMBERS).map(drop),
+        Err(error) => Err(error),
+    };
+    assert!(matches!(refused, Err(ClientError::Broken(_))), "{refused:?}");
+    let begin = std::time::Instant::now();
+    while !last_audited(&host).contains("connect") {
+        assert!(begin.elapsed() < PATIENCE, "{}", last_audited(&host));
+    }
+    assert!(last_audited(&host).contains("operator"), "{}", last_audited(&host));
+}
+
+#[test]
+fn a_stranger_reads_nothing() {
+    let host = Host::start();
+    let (root, _) = host.found("lab", "edge-a");
+    let mut stranger = over_tls(&host, &root, None).unwrap();
+    for path in [path::STATUS, path::MEMBERS, path::BUNDLE, path::AUDIT, path::COMMANDS] {
+        let got = stranger.get::<serde_json::Value>(path);
+        assert_eq!(code(got), ErrorCode::Unauthenticated, "{path}");
+    }
+}
+
+#[test]
+fn a_node_follows_and_speaks_for_itself_alone() {
+    let (a, b) = (Host::start(), Host::start());
+    a.found("lab", "edge-a");
+    b.join(&a.token("edge-b", TokenRole::Node, 600)).unwrap();
+    let mut peer = a.as_peer("edge-b");
+    assert!(!peer.get::<Commands>(path::COMMANDS).unwrap().commands.is_empty());
+    peer.get::<BundleReply>(path::BUNDLE).unwrap();
+    let endpoints = Endpoints { endpoints: vec!["192.0.2.7:9292".parse().unwrap()] };
+    peer.post::<_, Done>(path::ENDPOINTS, &endpoints).unwrap();
+    let members: Members = a.client().get(path::MEMBERS).unwrap();
+    assert_eq!(members.members[1].endpoints, endpoints.endpoints);
+    let node = NodeName { node: "edge-a".into() };
+    assert_eq!(code(peer.post::<_, Revoked>(path::REVOKE, &node)), ErrorCode::Forbidden);
+    let backup = peer.post_bytes(path::BACKUP, Vec::new());
+    assert_eq!(code(backup), ErrorCode::Forbidden);
+}
