@@ -46,7 +46,9 @@ impl Host {
         let log = File::create(host.path("hypermeshd.log")).unwrap();
         let mut daemon = Command::new(program);
         daemon.arg("--state").arg(host.path("state")).arg("--socket").arg(host.socket());
-        daemon.args(["--listen", "127.0.0.1:0"]).arg("--stoqd").arg(host.path("stoqd.sock"));
+        daemon.args(["--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]);
+        daemon.arg("--stoqd-socket").arg(host.path("stoqd.sock"));
+        daemon.arg("--peers-socket").arg(host.path("peers.sock"));
         let daemon = daemon.stdout(Stdio::null()).stderr(log).spawn().unwrap();
         host.daemon = Some(daemon);
         host.wait_for_socket();

@@ -15,6 +15,9 @@ use std::time::Duration;
 /// The user that `hypermeshd` runs as.
 pub const HYPERMESH: &str = "hypermesh";
 
+/// The group of its sockets: that of stoqd, which hands over the streams of peers.
+pub const STOQ: &str = "stoq";
+
 /// How long the mounts may take.
 const MOUNTED: Duration = Duration::from_secs(5);
 
@@ -35,8 +38,8 @@ for user in hypermesh:62101 stoq:62102; do
     grep -q "^$name:" /etc/group || echo "$name:x:$id:" >>/etc/group
     grep -q "^$name:" /etc/passwd || echo "$name:x:$id:$id::/nonexistent:/bin/false" >>/etc/passwd
 done
-install -d -o hypermesh -g hypermesh -m 0755 /run/hypermesh
-install -d -o hypermesh -g hypermesh -m 0700 /var/lib/hypermesh
+install -d -o hypermesh -g stoq -m 0755 /run/hypermesh
+install -d -o hypermesh -g stoq -m 0700 /var/lib/hypermesh
 rm -f /etc/resolv.conf
 printf 'nameserver 127.0.0.1\noptions timeout:1\n' >/etc/resolv.conf
 echo files are mounted

@@ -201,7 +201,7 @@ impl MeshHost {
         let program = self.binaries.hypermeshd.clone();
         let mut command = self.command("setpriv");
         command
-            .args(["--reuid", files::HYPERMESH, "--regid", files::HYPERMESH, "--clear-groups"])
+            .args(["--reuid", files::HYPERMESH, "--regid", files::STOQ, "--clear-groups"])
             .args(["--inh-caps", CAPABILITIES, "--ambient-caps", CAPABILITIES, "--no-new-privs"])
             .arg(&program)
             .envs(self.environment.iter().cloned());
