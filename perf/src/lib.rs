@@ -5,6 +5,7 @@
 //! - [`process`]: programs run in it, with their logs and their CPU time.
 //! - [`node`]: `stoqd` on an edge, with keys from `stoqctl pki`, driven as an operator would.
 //! - [`clock`]: a wall clock that a test can move.
+//! - [`mesh`]: hosts of a mesh, each with its own files, `hypermeshd` and `stoqd`.
 //! - [`peers`]: other tunnels, measured beside ours in one run.
 //! - [`measure`]: one TCP stream by iperf3, latency by ping.
 //! - [`bypass`]: a lane past the kernel without a daemon, for ends of a measurement that send and receive.
@@ -22,6 +23,7 @@ pub mod clock;
 mod error;
 pub mod flood;
 pub mod measure;
+pub mod mesh;
 pub mod node;
 pub mod peers;
 pub mod process;

@@ -36,6 +36,34 @@ impl Binaries {
     }
 }
 
+/// What a host of a mesh runs.
+#[derive(Clone, Debug)]
+pub struct MeshBinaries {
+    /// `stoqd`.
+    pub stoqd: PathBuf,
+    /// `stoqctl`.
+    pub stoqctl: PathBuf,
+    /// `hypermeshd`.
+    pub hypermeshd: PathBuf,
+}
+
+impl MeshBinaries {
+    /// Those that `STOQD_BIN`, `STOQCTL_BIN` and `HYPERMESHD_BIN` name, or else the release builds.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] when one of them is not there.
+    pub fn find() -> Result<Self> {
+        let Binaries { stoqd, stoqctl } = Binaries::find()?;
+        Ok(Self { stoqd, stoqctl, hypermeshd: find("hypermeshd", "HYPERMESHD_BIN")? })
+    }
+
+    /// Whether the environment names them, so that their absence is an error.
+    #[must_use]
+    pub fn are_named() -> bool {
+        Binaries::are_named() || env::var_os("HYPERMESHD_BIN").is_some()
+    }
+}
+
 fn find(program: &str, variable: &str) -> Result<PathBuf> {
     let built = env::var_os("CARGO_TARGET_DIR").map_or_else(target, PathBuf::from);
     let path =

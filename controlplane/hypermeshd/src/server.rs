@@ -70,6 +70,9 @@ pub fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// The user that stoqd becomes after a start as root (`[node] user`).
+const STOQD_USER: &str = "stoq";
+
 /// Serves the local socket: root and this daemon's own user.
 pub async fn local(listener: UnixListener, router: Router) {
     let handle = |(stream, _)| local_connection(stream, router.clone());
@@ -105,9 +108,12 @@ async fn announced(stream: &mut UnixStream) -> io::Result<String> {
     struct Announced {
         peer: String,
     }
-    // Only stoqd may say who a peer is: it runs as root, or as this user on a test host.
+    // Only stoqd may say who a peer is: it runs as its own user or, without one, as root; as this
+    // user on a test host.
     let uid = stream.peer_cred()?.uid();
-    if uid != 0 && uid != nix::unistd::geteuid().as_raw() {
+    let stoqd = nix::unistd::User::from_name(STOQD_USER).ok().flatten();
+    let is_stoqd = stoqd.is_some_and(|user| user.uid.as_raw() == uid);
+    if !is_stoqd && uid != 0 && uid != nix::unistd::geteuid().as_raw() {
         let text = format!("expected stoqd, got a process of uid {uid}");
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
     }

@@ -1,12 +1,23 @@
 //! The commands and their arguments, as `--help` shows them. Wrong usage ends with exit code 2,
 //! and a misspelt command is answered with the nearest one.
 
+mod mesh;
+
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use stoq_control::{CapturePoint, CaptureRequest, DEFAULT_SOCKET};
 use stoq_tuning::{DEFAULT_RECORD, stage_names};
+
+pub use mesh::{Behind, Create, Host, Join, Mesh, Output, Role, Route, Token};
+
+/// Where hypermeshd keeps this node's certificate and keys.
+pub const IDENTITY: &str = "/var/lib/hypermesh/identity.pem";
+
+/// Where hypermeshd keeps the certificate of the mesh's root.
+pub const ROOT_CERTIFICATE: &str = "/var/lib/hypermesh/root.crt";
 
 /// Operates a node of the mesh: certificates, status, captures, and the health of the host.
 #[derive(Debug, Parser)]
@@ -21,12 +32,52 @@ pub struct Arguments {
     #[arg(long, global = true, value_name = "PATH", default_value = DEFAULT_SOCKET)]
     pub socket: PathBuf,
 
+    /// The control plane's socket.
+    #[arg(long, global = true, value_name = "PATH", default_value = hypermesh_api::DEFAULT_SOCKET)]
+    pub hypermesh_socket: PathBuf,
+
     #[command(subcommand)]
     pub command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Make a mesh, let hosts join it, route the networks behind them, cut hosts off.
+    #[command(subcommand)]
+    Mesh(Mesh),
+    /// Look at certificates.
+    #[command(subcommand)]
+    Cert(Cert),
+    /// The log of every certificate that was issued.
+    #[command(subcommand)]
+    Log(Verify),
+    /// The log of every change and who made it.
+    #[command(subcommand)]
+    Audit(Verify),
+    /// Write what it takes to bring the control plane back elsewhere into FILE (mode 0600).
+    Backup {
+        /// Must not exist yet. Keep it as safe as a key: it holds this node's.
+        file: PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Bring the control plane back from FILE, on a host that has no state yet.
+    Restore {
+        /// What `stoqctl backup` wrote.
+        file: PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Print the completions for a shell.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+    /// Write the manual pages into DIR.
+    Man {
+        /// It is made if it is not there.
+        directory: PathBuf,
+    },
     /// Make the mesh's root, and issue node certificates.
     #[command(subcommand)]
     Pki(Pki),
@@ -58,6 +109,35 @@ pub enum Command {
     /// Set the host so that packets reach the worker that owns them, and undo it.
     #[command(subcommand)]
     Tune(Tune),
+}
+
+/// `stoqctl cert`
+#[derive(Debug, Subcommand)]
+pub enum Cert {
+    /// Show whose a certificate is, how long it is valid, and whether both of its signatures verify.
+    Show {
+        /// PEM, up to 64 certificates. Without it, this host's.
+        #[arg(default_value = IDENTITY)]
+        file: PathBuf,
+        /// The root to verify against.
+        #[arg(long, value_name = "FILE", default_value = ROOT_CERTIFICATE)]
+        authority: PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// `stoqctl log` and `stoqctl audit`
+#[derive(Debug, Subcommand)]
+pub enum Verify {
+    /// Check all of it from the outside, against the root.
+    Verify {
+        /// The root to verify against.
+        #[arg(long, value_name = "FILE", default_value = ROOT_CERTIFICATE)]
+        authority: PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
 }
 
 /// The configuration that says what is asked of the host.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use stoq_control::ClientError;
 use stoq_pki::PkiError;
+use stoq_trustchain::TrustError;
 use stoq_tuning::TuneError;
 use thiserror::Error;
 
@@ -58,8 +59,25 @@ impl From<ClientError> for Failure {
     }
 }
 
+impl From<hypermesh_api::ClientError> for Failure {
+    fn from(error: hypermesh_api::ClientError) -> Self {
+        use hypermesh_api::ClientError as Error;
+        let text = error.to_string();
+        match error {
+            Error::Unreachable { .. } | Error::Broken(_) => Self::Unreachable(text),
+            Error::Malformed { .. } | Error::Refused(_) => Self::Refused(text),
+        }
+    }
+}
+
 impl From<PkiError> for Failure {
     fn from(error: PkiError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl From<TrustError> for Failure {
+    fn from(error: TrustError) -> Self {
         Self::Usage(error.to_string())
     }
 }

@@ -1,32 +1,54 @@
 //! `stoqctl`, the operator's command line.
 //!
-//! It owns no state: certificates are made by `stoq-pki`, the host is looked at and set by
-//! `stoq-tuning`, and everything about the daemon goes over its control socket. Scripts rely on the exit codes of
+//! It owns no state: certificates are made by `stoq-pki` and `stoq-trustchain`, the host is looked at
+//! and set by `stoq-tuning`, and everything about the daemons goes over their sockets. Scripts rely on the exit codes of
 //! [`failure::Failure`] and on the JSON of `status --json`.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests"))]
 
+mod archive;
 mod capture;
 mod cli;
 mod daemon;
 mod doctor;
 mod failure;
+mod hypermesh;
+mod manual;
+mod mesh;
 mod node;
+mod pem;
 mod pki;
 mod stream;
 mod table;
 mod tune;
+mod verify;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::cli::{Arguments, Command};
+use crate::cli::{Arguments, Cert, Command, Verify};
 use crate::failure::Failure;
 
 fn main() -> ExitCode {
-    let Arguments { socket, command } = Arguments::parse();
+    let Arguments { socket, hypermesh_socket: hypermesh, command } = Arguments::parse();
     let done = match command {
+        Command::Mesh(command) => {
+            mesh::run(mesh::Sockets { stoqd: &socket, hypermesh: &hypermesh }, &command)
+        }
+        Command::Backup { file, output } => archive::backup(&hypermesh, &file, output.json),
+        Command::Restore { file, output } => archive::restore(&hypermesh, &file, output.json),
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man { directory } => manual::pages(&directory),
+        Command::Cert(Cert::Show { file, authority, output }) => {
+            verify::certificate::show(&hypermesh, &file, &authority, output.json)
+        }
+        Command::Log(Verify::Verify { authority, output }) => {
+            verify::log::verify(&hypermesh, &authority, output.json)
+        }
+        Command::Audit(Verify::Verify { authority, output }) => {
+            verify::audit::verify(&hypermesh, &authority, output.json)
+        }
         Command::Pki(command) => pki::run(&command),
         Command::Status { json } => daemon::status(&socket, json),
         Command::Reload => daemon::reload(&socket),

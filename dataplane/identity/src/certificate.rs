@@ -249,6 +249,12 @@ impl<'a> Certificate<'a> {
         Ok(PublicKeys::new(self.key_kind()?, self.public_key(), alternative))
     }
 
+    /// The organisation that its subject names: the mesh.
+    pub(crate) fn organization(&self) -> Option<String> {
+        let named = self.parsed.subject().iter_organization().next()?;
+        named.as_str().ok().map(str::to_owned)
+    }
+
     /// Its subject and its issuer as text (RFC 4514).
     pub(crate) fn names_as_text(&self) -> (String, String) {
         (self.parsed.subject().to_string(), self.parsed.issuer().to_string())

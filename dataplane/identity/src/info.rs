@@ -15,6 +15,8 @@ use crate::verify::fingerprint;
 pub struct CertificateInfo {
     /// Whom it is for; `None` for a root, which names no node.
     pub id: Option<NodeId>,
+    /// The mesh that its subject names (its organisation), if it names one.
+    pub mesh: Option<String>,
     /// What it is for; `None` for a root.
     pub kind: Option<Kind>,
     /// Whether it may sign certificates.
@@ -56,6 +58,7 @@ impl CertificateInfo {
         let (subject, issuer) = certificate.names_as_text();
         Ok(Self {
             id,
+            mesh: certificate.organization(),
             kind: certificate.kind()?,
             authority: certificate.is_authority(),
             keys: certificate.keys(Policy::Hybrid)?,

@@ -57,7 +57,7 @@ impl Side {
         }
     }
 
-    fn number(self) -> u8 {
+    pub(super) fn number(self) -> u8 {
         match self {
             Self::A => 1,
             Self::B => 2,
@@ -98,22 +98,13 @@ impl Side {
     }
 
     fn site_host(self, family: Family, host: u8) -> IpAddr {
-        let site = self.number();
-        match family {
-            Family::V4 => Ipv4Addr::new(10, site, 0, host).into(),
-            Family::V6 => {
-                Ipv6Addr::new(0xfd48, 0x4d00, site.into(), 0, 0, 0, 0, host.into()).into()
-            }
-        }
+        site_host(self.number(), family, host)
     }
 
     /// The networks of the site: 10.N.0.0/16 and fd48:4d00:N::/64.
     #[must_use]
     pub fn site(self, family: Family) -> String {
-        match family {
-            Family::V4 => format!("10.{}.0.0/16", self.number()),
-            Family::V6 => format!("fd48:4d00:{}::/64", self.number()),
-        }
+        site(self.number(), family)
     }
 
     /// Where its STOQ listens.
@@ -133,6 +124,23 @@ pub(super) fn wan_host(family: Family, host: u8) -> IpAddr {
     match family {
         Family::V4 => Ipv4Addr::new(10, 99, 0, host).into(),
         Family::V6 => Ipv6Addr::new(0xfd00, 0x99, 0, 0, 0, 0, 0, host.into()).into(),
+    }
+}
+
+/// A host in the site of that number; the edge itself is host 1.
+pub(super) fn site_host(site: u8, family: Family, host: u8) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(10, site, 0, host).into(),
+        Family::V6 => Ipv6Addr::new(0xfd48, 0x4d00, site.into(), 0, 0, 0, 0, host.into()).into(),
+    }
+}
+
+/// The networks of the site of that number.
+pub(super) fn site(site: u8, family: Family) -> String {
+    match family {
+        Family::V4 => format!("10.{site}.0.0/16"),
+        // Hexadecimal, as in the addresses of its hosts.
+        Family::V6 => format!("fd48:4d00:{site:x}::/64"),
     }
 }
 

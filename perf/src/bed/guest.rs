@@ -1,7 +1,7 @@
-//! Other hosts on the bed's wire: one that floods, and one that a flood is aimed at. Made by benchmarks
-//! and tests beside the edges; they go with the bed.
+//! Other hosts on the bed's wire: one that floods, one that a flood is aimed at, the hosts of a larger
+//! mesh with their sites. Made by benchmarks and tests beside the edges; they go with the bed.
 
-use super::{Bed, Family, Namespace, WAN, address, give_addresses, join};
+use super::{Bed, Family, Namespace, WAN, address, give_addresses, join, make_site, wire_mode};
 use crate::{Error, Result};
 use std::net::IpAddr;
 
@@ -18,6 +18,18 @@ impl Guest {
     #[must_use]
     pub fn wan(&self, family: Family) -> IpAddr {
         address::wan_host(family, self.number)
+    }
+
+    /// The address of the host behind it, if [`Bed::site_of`] made one.
+    #[must_use]
+    pub fn site_host(&self, family: Family) -> IpAddr {
+        address::site_host(self.number, family, 2)
+    }
+
+    /// The networks of its site: 10.N.0.0/16 and fd48:4d00:N::/64.
+    #[must_use]
+    pub fn site(&self, family: Family) -> String {
+        address::site(self.number, family)
     }
 
     /// Drops all that arrives from the wire, before the host's network stack sees it.
@@ -53,6 +65,21 @@ impl Bed {
         let words = ["fdb", "replace", &own, "dev", &port, "master", "static"];
         self.middle.run("bridge", words)?;
         Ok(guest)
+    }
+
+    /// Puts a host behind a guest, which routes through it, and gives the guest a default route, as a
+    /// site's gateway to the Internet has one.
+    ///
+    /// # Errors
+    /// [`Error::Command`] with what the kernel refused.
+    pub fn site_of(&self, guest: &Guest) -> Result<Namespace> {
+        wire_mode(&guest.namespace, WAN, true)?;
+        for family in Family::BOTH {
+            let gateway = address::middle(family);
+            guest.namespace.ip(&format!("route add default via {gateway}"))?;
+        }
+        let name = format!("{}lan", guest.namespace.name());
+        make_site(guest.number, &guest.namespace, name)
     }
 }
 

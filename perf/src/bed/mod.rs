@@ -162,7 +162,8 @@ impl Drop for Bed {
 impl Edge {
     fn build(side: Side, bed: &str, site: bool) -> Result<Self> {
         let namespace = Namespace::create(format!("{bed}-{}", side.letter()))?;
-        let lan = if site { Some(make_site(side, &namespace, bed)?) } else { None };
+        let name = format!("{bed}-lan{}", side.letter());
+        let lan = site.then(|| make_site(side.number(), &namespace, name)).transpose()?;
         Ok(Self { side, namespace, lan })
     }
 
@@ -228,15 +229,17 @@ fn make_bridge(middle: &Namespace) -> Result<()> {
     give_addresses(middle, "br0", [address::middle(Family::V4), address::middle(Family::V6)])
 }
 
-fn make_site(side: Side, edge: &Namespace, bed: &str) -> Result<Namespace> {
-    let host = Namespace::create(format!("{bed}-lan{}", side.letter()))?;
+fn make_site(site: u8, edge: &Namespace, name: String) -> Result<Namespace> {
+    let host = Namespace::create(name)?;
     join(edge, LAN, &host, LAN)?;
     wire_mode(edge, LAN, true)?;
     wire_mode(&host, LAN, true)?;
-    give_addresses(edge, LAN, [side.gateway(Family::V4), side.gateway(Family::V6)])?;
-    give_addresses(&host, LAN, [side.host(Family::V4), side.host(Family::V6)])?;
-    host.ip(&format!("route add default via {}", side.gateway(Family::V4)))?;
-    host.ip(&format!("-6 route add default via {}", side.gateway(Family::V6)))?;
+    let both = |number| [Family::V4, Family::V6].map(|f| address::site_host(site, f, number));
+    give_addresses(edge, LAN, both(1))?;
+    give_addresses(&host, LAN, both(2))?;
+    for gateway in both(1) {
+        host.ip(&format!("route add default via {gateway}"))?;
+    }
     edge.sysctl("net.ipv4.ip_forward", "1")?;
     edge.sysctl("net.ipv6.conf.all.forwarding", "1")?;
     Ok(host)

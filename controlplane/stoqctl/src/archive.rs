@@ -1,0 +1,78 @@
+//! `stoqctl backup` and `stoqctl restore`: the control plane's state as one file.
+//!
+//! hypermeshd makes and takes the bytes; this module owns the file, which holds keys and is therefore
+//! private from its first byte.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use hypermesh_api::{MAX_BACKUP_BYTES, path};
+use serde_json::json;
+
+use crate::failure::Failure;
+use crate::hypermesh::{answer, connect, progress};
+
+/// `stoqctl backup FILE`.
+pub fn backup(socket: &Path, file: &Path, json: bool) -> Result<(), Failure> {
+    // First the connection: a backup that cannot be made leaves no file.
+    let mut client = connect(socket)?;
+    let mut out = new_private_file(file)?;
+    progress("Waiting for hypermeshd to write its state together ...");
+    let taken = client.post_bytes(path::BACKUP, Vec::new()).map_err(Failure::from);
+    let stored = taken.and_then(|bytes| {
+        let synced = out.write_all(&bytes).and_then(|()| out.sync_all());
+        synced.map(|()| bytes.len()).map_err(|error| Failure::writing(file.to_owned(), &error))
+    });
+    let length = stored.inspect_err(|_| {
+        // Half a backup is worse than none; if it cannot be removed, the failure says which it is.
+        let _ = fs::remove_file(file);
+    })?;
+    answer(json, &json!({ "file": file, "bytes": length }), |_| {
+        let shown = file.display();
+        format!(
+            "{length} bytes written to {shown}. It holds this node's keys: keep it as safe as them.\n\
+             On another host, without state: stoqctl restore {shown}\n"
+        )
+    })
+}
+
+/// `stoqctl restore FILE`.
+pub fn restore(socket: &Path, file: &Path, json: bool) -> Result<(), Failure> {
+    let bytes = read(file).map_err(|error| {
+        let shown = file.display();
+        Failure::Usage(format!("{shown}: expected a backup of stoqctl, got: {error}"))
+    })?;
+    let mut client = connect(socket)?;
+    progress("Waiting for hypermeshd to check the backup and take it over ...");
+    let _done = client.post_bytes(path::RESTORE, bytes)?;
+    let status: hypermesh_api::Status = client.get(path::STATUS)?;
+    answer(json, &status, |status| {
+        format!(
+            "Restored: node {} of mesh {} at height {}, {} members.\n\
+             Never run the host that the backup is from again: two of one name would contradict \
+             each other.\n",
+            status.node.as_deref().unwrap_or("(none)"),
+            status.mesh.as_deref().unwrap_or("(none)"),
+            status.height,
+            status.members
+        )
+    })
+}
+
+/// A file that did not exist and that only this user may read.
+pub fn new_private_file(path: &Path) -> Result<fs::File, Failure> {
+    let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    opened.map_err(|error| Failure::writing(path.to_owned(), &error))
+}
+
+fn read(file: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let limit = MAX_BACKUP_BYTES as u64 + 1;
+    fs::File::open(file)?.take(limit).read_to_end(&mut bytes)?;
+    if bytes.len() > MAX_BACKUP_BYTES {
+        return Err(io::Error::other(format!("more than {MAX_BACKUP_BYTES} bytes")));
+    }
+    Ok(bytes)
+}
