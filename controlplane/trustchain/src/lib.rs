@@ -8,10 +8,10 @@
 //!
 //! ```text
 //! root ──────────── 10 years, may be kept offline; names constrained to private ones
-//!  └─ issuer ────── 1 year, one for each host that issues; NAME.internal and the mesh's prefixes
-//!      ├─ node ──── 24 hours; STOQ in both roles, server of the API
-//!      ├─ operator  client of the API only
-//!      └─ log ───── signs the heads of this issuer's log
+//!  ├─ issuer ────── 1 year, one for each host that issues; NAME.internal and the mesh's prefixes
+//!  │   ├─ node ──── 24 hours; STOQ in both roles, server of the API
+//!  │   └─ operator  24 hours; client of the API only
+//!  └─ log ───────── 1 year, one for each issuer: signs the heads of its log
 //! ```
 //!
 //! Every certificate has a key on P-256 and an alternative one (FN-DSA-1024), bears a signature of
@@ -43,10 +43,10 @@ pub use token::{SECRET_BYTES, TOKEN_MAX, Token, TokenError, secret_hash};
 /// on purpose and not by an outage.
 pub const ROOT_VALIDITY: Duration = Duration::from_secs(10 * 365 * DAY_S);
 
-/// How long an issuer is valid: the root has to be fetched out of its safe once a year.
+/// How long an issuer and its log are valid: the root has to be fetched out of its safe once a year.
 pub const ISSUER_VALIDITY: Duration = Duration::from_secs(365 * DAY_S);
 
-/// How long certificates of nodes, operators and logs are valid. They are renewed by themselves, so
+/// How long certificates of nodes and operators are valid. They are renewed by themselves, so
 /// that a stolen one is soon worth nothing even where no revocation arrives.
 pub const LEAF_VALIDITY: Duration = Duration::from_secs(DAY_S);
 

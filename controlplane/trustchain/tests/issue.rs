@@ -96,6 +96,19 @@ fn every_kind_is_accepted_for_its_own_use_only() {
 }
 
 #[test]
+fn a_log_stands_beside_its_issuer_below_the_root() {
+    let mesh = Mesh::new("lab");
+    let keys = new_keys();
+    let dates = Dates::of(now(), ISSUER_VALIDITY);
+    let subject = Subject::Log { node: "edge-a".to_owned() };
+    let log = mesh.root.issue(&subject, keys.public(), dates).unwrap();
+    let verified = mesh.verify(Expected::Log, &log).unwrap();
+    assert_eq!((verified.kind, verified.id.node()), (Kind::Log, "edge-a"));
+    assert_eq!(&verified.keys, keys.public());
+    assert_eq!(verified.issuer, mesh.root.keys().public().fingerprint());
+}
+
+#[test]
 fn an_issuer_is_verified_under_the_root() {
     let mesh = Mesh::new("lab");
     let verifier = mesh.verifier(Options::default());

@@ -286,7 +286,7 @@ impl fmt::Debug for PrivateKeys {
 }
 
 impl PrivateKeys {
-    /// New keys: P-256 and FN-DSA-1024. Takes about 10 ms.
+    /// New keys: P-256 and FN-DSA-1024. Takes tens of milliseconds.
     ///
     /// # Errors
     /// When the cryptographic library fails.
