@@ -5,6 +5,7 @@
 //! and say why when they are skipped. Binaries that are named but missing are a failure.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests"))]
 
+mod clock;
 mod continuity;
 mod host;
 mod reach;
