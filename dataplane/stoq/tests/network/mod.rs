@@ -184,7 +184,7 @@ pub fn run_until(
     let start = Instant::now();
     while !done(a, b) {
         if start.elapsed() >= PATIENCE {
-            for node in [&*a, &*b] {
+            for node in [&mut *a, &mut *b] {
                 eprintln!("{:?}\n{:?}\n{:?}", node.events, node.endpoint.links(), node.drops);
             }
             panic!("what was waited for did not come");

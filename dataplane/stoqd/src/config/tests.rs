@@ -45,7 +45,11 @@ fn the_least_file_has_the_defaults_of_the_table() {
     let config = parse(least).unwrap();
     let whole = serde_json::to_value(&config).unwrap();
     for key in KEYS.iter().filter(|key| !key.default.is_empty()) {
-        let path = key.name.replace("peer.", "peer.0.").replace("service.", "service.0.").replace('.', "/");
+        let path = key
+            .name
+            .replace("peer.", "peer.0.")
+            .replace("service.", "service.0.")
+            .replace('.', "/");
         let got = whole.pointer(&format!("/{path}")).unwrap();
         let expected = match key.default {
             "none" => serde_json::Value::Null,
