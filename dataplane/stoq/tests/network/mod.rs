@@ -183,7 +183,12 @@ pub fn run_until(
 ) {
     let start = Instant::now();
     while !done(a, b) {
-        assert!(start.elapsed() < PATIENCE, "a: {:?}\nb: {:?}", a.events, b.events);
+        if start.elapsed() >= PATIENCE {
+            for node in [&mut *a, &mut *b] {
+                eprintln!("{:?}\n{:?}\n{:?}", node.events, node.endpoint.links(), node.drops);
+            }
+            panic!("what was waited for did not come");
+        }
         if deliver(a, b, pass) + deliver(b, a, pass) == 0 {
             let next = [&*a, &*b].map(|node| node.endpoint.poll_timeout());
             let next = next.into_iter().flatten().min();

@@ -45,7 +45,11 @@ fn the_least_file_has_the_defaults_of_the_table() {
     let config = parse(least).unwrap();
     let whole = serde_json::to_value(&config).unwrap();
     for key in KEYS.iter().filter(|key| !key.default.is_empty()) {
-        let path = key.name.replace("peer.", "peer.0.").replace('.', "/");
+        let path = key
+            .name
+            .replace("peer.", "peer.0.")
+            .replace("service.", "service.0.")
+            .replace('.', "/");
         let got = whole.pointer(&format!("/{path}")).unwrap();
         let expected = match key.default {
             "none" => serde_json::Value::Null,
@@ -153,7 +157,7 @@ fn senseless_values_are_refused_with_their_line() {
         ("\"/run/backup.sock\"", "\"\"", "service[0].socket"),
         ("peers  = [\"edge-b\"]", "peers = [\"edge-b\", \"edge-b\"]", "service[0].peers[1]"),
         ("peers  = [\"edge-b\"]", "peers = [\"Edge B\"]", "service[0].peers[0]"),
-        ("peers  = [\"edge-b\"]", "peers = \"all\"", "service"),
+        ("peers  = [\"edge-b\"]", "peers = \"all\"", "service[0].peers"),
         ("[transport]", "log_grace_s = 90000\n[transport]", "identity.log_grace_s"),
     ];
     for (from, to, key) in cases {
