@@ -131,6 +131,8 @@ fn a_full_disk_is_a_refusal_and_the_daemon_lives() {
     let fill = disk.0.join("fill");
     let mut hole = std::fs::File::create(&fill).unwrap();
     while std::io::Write::write_all(&mut hole, &[0; 4096]).is_ok() {}
+    // An open file keeps its room when it is removed.
+    drop(hole);
     // The store has some room of its own; the first request that needs more is refused.
     let refusal = (0..4096).find_map(|n| {
         let made = client.post::<_, TokenReply>(path::TOKENS, &request(&format!("n{n}")));

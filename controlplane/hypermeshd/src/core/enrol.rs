@@ -164,7 +164,7 @@ impl Core {
             Subject::Operator { name: request.name.clone(), role: roles::to_identity(role) };
         let (der, _) = membership.issue_with(&subject, &keys, now_s, Some(command))?;
         let certificate =
-            pem::certificate(&der) + &pem::certificate(&membership.issuer()?.certificate());
+            pem::certificate(&der) + &pem::certificate(membership.issuer()?.certificate());
         let not_after_s = identity::validity(&der)?.not_after_s;
         Ok(OperatorCertificate { certificate, not_after_s })
     }

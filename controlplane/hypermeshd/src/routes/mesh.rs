@@ -107,7 +107,7 @@ pub async fn promote(
     (status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
     (status = "default", body = Refusal)))]
 pub async fn backup(State(app): State<App>, Extension(caller): From) -> Result<Response, Refused> {
-    let made = app.change(&caller, Need::Local, "backup".into(), |core| backup::make(core));
+    let made = app.change(&caller, Need::Local, "backup".into(), backup::make);
     let Json(bytes) = made.await?;
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
 }

@@ -73,7 +73,6 @@ pub fn description() -> OpenApi {
 }
 
 /// The router that all listeners serve.
-#[must_use]
 pub fn router(app: App) -> Router {
     let (router, description) = described();
     let description = Json(description);
