@@ -4,6 +4,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hypermesh_api::ErrorCode;
+use hypermesh_consensus::Ledger;
 use stoq_identity::{CertificateInfo, KeyError, PrivateKeys};
 use zeroize::Zeroizing;
 
@@ -48,20 +49,25 @@ pub fn keys_or_new(dir: &Dir, file: &'static str) -> Result<PrivateKeys, Refused
     Ok(keys)
 }
 
-/// Replaces the identity file in one step.
+/// Replaces the identity file in one step. The issuer's certificate stands behind the node's: a stoqd
+/// that starts for the first time has no other source of it.
 ///
 /// # Errors
-/// When it cannot be written; the old one stays then.
+/// When no issuer of the ledger issued the certificate, or the file cannot be written; the old one
+/// stays then.
 pub fn write(
     dir: &Dir,
     certificate: &[u8],
     keys: &PrivateKeys,
     proof: &[u8],
+    ledger: &Ledger,
 ) -> Result<(), Refused> {
+    let issuers: Vec<&[u8]> = ledger.issuers().map(|(_, i)| i.certificate.as_slice()).collect();
+    let issuer = pem::certificate(crate::tls::issuer_of(certificate, &issuers)?);
     let certificate = pem::certificate(certificate);
     let proof = pem::section(pem::LOG_PROOF, proof);
     let keys = keys.to_pem();
-    let text = Zeroizing::new([certificate.as_str(), &keys, &proof].concat());
+    let text = Zeroizing::new([certificate.as_str(), &issuer, &keys, &proof].concat());
     Ok(dir.write(files::IDENTITY, 0o600, text.as_bytes())?)
 }
 

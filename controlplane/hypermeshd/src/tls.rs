@@ -52,7 +52,7 @@ pub fn config(dir: &Dir, membership: &Membership) -> Result<Arc<ServerConfig>, R
 }
 
 /// The issuer whose name the leaf bears.
-fn issuer_of<'a>(leaf: &[u8], issuers: &[&'a [u8]]) -> Result<&'a [u8], Refused> {
+pub(crate) fn issuer_of<'a>(leaf: &[u8], issuers: &[&'a [u8]]) -> Result<&'a [u8], Refused> {
     let name = CertificateInfo::read(leaf).map_err(Refused::internal)?.issuer;
     let signed = |issuer: &&&'a [u8]| {
         CertificateInfo::read(issuer).is_ok_and(|issuer| issuer.subject == name)

@@ -186,13 +186,17 @@ fn a_mesh_is_created_with_its_root_its_configuration_and_the_next_step() {
     let output = host.create(&["--ipv4", "10.92.0.0/24", "--endpoint", "192.0.2.1:9292"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let said = text(&output.stdout);
-    for part in ["Mesh lab-", "This host is edge-a: fd", "10.92.0.1", "root", "stoqctl mesh token"] {
+    for part in ["Mesh lab-", "This host is edge-a: fd", "10.92.0.1", "root", "stoqctl mesh token"]
+    {
         assert!(said.contains(part), "{part} is missing: {said}");
     }
     let mode = |name: &str| fs::metadata(host.path(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("root"), mode("root/root.key")), (0o700, 0o600));
     let config = fs::read_to_string(host.path("etc/stoqd.toml")).unwrap();
-    assert!(config.contains("name = \"edge-a\"") && config.contains("\"10.92.0.1/32\""), "{config}");
+    assert!(
+        config.contains("name = \"edge-a\"") && config.contains("\"10.92.0.1/32\""),
+        "{config}"
+    );
 
     let members = host.json(&["mesh", "members"]);
     assert_eq!(members["members"][0]["node"], "edge-a");

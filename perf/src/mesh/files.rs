@@ -38,6 +38,8 @@ for user in hypermesh:62101 stoq:62102; do
     grep -q "^$name:" /etc/group || echo "$name:x:$id:" >>/etc/group
     grep -q "^$name:" /etc/passwd || echo "$name:x:$id:$id::/nonexistent:/bin/false" >>/etc/passwd
 done
+# What a service manager makes before it starts the two daemons.
+install -d -m 0755 /run/stoq
 install -d -o hypermesh -g stoq -m 0755 /run/hypermesh
 install -d -o hypermesh -g stoq -m 0700 /var/lib/hypermesh
 rm -f /etc/resolv.conf

@@ -111,7 +111,7 @@ impl Core {
         let keys = membership.keys.public().clone();
         let (der, index) = membership.issue_with(&subject, &keys, clock::now_s(), None)?;
         let proof = membership.issuer()?.proof(index)?;
-        identity::write(&self.dir, &der, &membership.keys, &proof)?;
+        identity::write(&self.dir, &der, &membership.keys, &proof, membership.chain.ledger())?;
         self.certificate = identity::standing(&self.dir)?;
         Ok(Done { height: self.height() })
     }
@@ -128,7 +128,8 @@ impl Core {
             return Err(invalid("expected a certificate of this node's keys, got one of others"));
         }
         if let Some(membership) = &self.membership {
-            identity::write(&self.dir, &der, &membership.keys, &reply.log_proof.0)?;
+            let ledger = membership.chain.ledger();
+            identity::write(&self.dir, &der, &membership.keys, &reply.log_proof.0, ledger)?;
         }
         self.certificate = identity::standing(&self.dir)?;
         Ok(())

@@ -124,7 +124,7 @@ impl Core {
         bundling::verify(mesh, &reply.bundle.0)?;
         let keys = crate::identity::keys_or_new(&self.dir, files::NODE_KEYS)?;
         let der = pem::first_certificate("the node's certificate", &reply.certificate)?;
-        crate::identity::write(&self.dir, &der, &keys, &reply.log_proof.0)?;
+        crate::identity::write(&self.dir, &der, &keys, &reply.log_proof.0, &ledger)?;
         self.dir.write(files::ROOT, 0o644, pem::certificate(&root).as_bytes())?;
         let standing = Standing { node, sequencer: false, left: false };
         let standing = postcard::to_stdvec(&standing).map_err(Refused::internal)?;
