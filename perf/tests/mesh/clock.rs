@@ -147,3 +147,26 @@ fn renewal_goes_on_through_a_promoted_issuer_when_the_first_is_destroyed() {
     }
     assert_eq!(link_state(&hosts[1], "edge-c"), "up");
 }
+
+#[test]
+fn a_mesh_without_an_issuer_goes_on_when_its_backup_is_restored_elsewhere() {
+    let Some(fixture) = fixture("a_mesh_without_an_issuer_goes_on") else { return };
+    let clock = TestClock::new(fixture.bed.folder()).unwrap();
+    let mut hosts = mesh_by(&clock, &fixture, 2);
+    hosts[0].ctl(&["backup", "/etc/stoq/lab.backup"]).unwrap();
+    let mut elsewhere = MeshHost::new(&fixture.bed, &fixture.binaries, 2).unwrap();
+    let variables = clock.environment().map(|(key, path)| (key, path.to_str().unwrap()));
+    elsewhere.set_environment(&variables);
+    elsewhere.start_hypermeshd().unwrap();
+    elsewhere.run("mkdir", &["-p", "/etc/stoq"]).unwrap();
+    let [from, to] = [&hosts[0], &elsewhere].map(|host| host.file("/etc/stoq/lab.backup"));
+    std::fs::copy(from, to).unwrap();
+    hosts[0].kill_hypermeshd().unwrap();
+    hosts[0].stoqd = None;
+    elsewhere.ctl(&["restore", "/etc/stoq/lab.backup"]).unwrap();
+    elsewhere.start_stoqd().unwrap();
+    elsewhere.wait_for_links(&["edge-b"], mesh::LINKS_UP).unwrap();
+    let before = end_of(&hosts[1]);
+    clock.advance(RENEWAL).unwrap();
+    wait_for_renewal(&hosts[1], before);
+}
