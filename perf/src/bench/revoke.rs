@@ -1,8 +1,8 @@
 //! `revoke`: how long a revoked host still has links, in a mesh whose hosts are this one's namespaces.
 //!
 //! In each round one more host joins, is linked to every other one, and is revoked on the first. The clock
-//! runs from the start of `stoqctl mesh revoke` to the line `link down` in the log of each other host's
-//! stoqd, so the command, the signing and the way through hypermeshd are in the figure.
+//! runs from the start of `stoqctl mesh revoke` to the line of the other host's stoqd that its link is down or
+//! its connection refused, so the command, the signing and the way through hypermeshd are in the figure.
 
 use super::Host;
 use crate::bed::Bed;
@@ -54,7 +54,7 @@ pub fn run(plan: &Plan) -> Result<()> {
 }
 
 fn new_histogram() -> Result<Histogram<u64>> {
-    Histogram::new(3).map_err(|error| Error::Output {
+    Histogram::new_with_bounds(1, 60_000_000, 3).map_err(|error| Error::Output {
         what: "a histogram".to_owned(),
         expected: "three digits".to_owned(),
         got: error.to_string(),
@@ -68,16 +68,25 @@ fn revoke_one(hosts: &[MeshHost], guest: &mut MeshHost, name: &str) -> Result<Ve
     guest.join(&hosts[0].token(name)?)?;
     let peers: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
     guest.wait_for_links(&peers, mesh::LINKS_UP)?;
-    let line = format!("link down peer=\"{name}\"");
+    // Each is followed by more than a digit: guest-1 is not guest-10.
+    let ends = [
+        format!("link down peer=\"{name}\""),
+        format!("node {name} was revoked"),
+        format!("node {name} is revoked"),
+    ];
     let begin = Instant::now();
     hosts[0].ctl(&["mesh", "revoke", name])?;
     let mut took: Vec<Option<Duration>> = vec![None; hosts.len()];
     wait::until(&format!("the end of {name} everywhere"), LIMIT, || {
         for (host, took) in hosts.iter().zip(&mut took).filter(|(_, took)| took.is_none()) {
-            *took = host.stoqd_log().contains(&line).then(|| begin.elapsed());
+            let log = host.stoqd_log();
+            *took = ends.iter().any(|end| log.contains(end)).then(|| begin.elapsed());
         }
-        let linked = took.iter().filter(|took| took.is_none()).count();
-        if linked == 0 { Ok(()) } else { Err(format!("{linked} hosts are still linked to it")) }
+        let linked = hosts.iter().zip(&took).find(|(_, took)| took.is_none());
+        let Some((host, _)) = linked else { return Ok(()) };
+        let log = host.stoqd_log();
+        let of_it: Vec<&str> = log.lines().filter(|line| line.contains(name)).collect();
+        Err(format!("{} is still linked to it: {}", host.name, of_it.join("\n")))
     })?;
     Ok(took.into_iter().flatten().collect())
 }
