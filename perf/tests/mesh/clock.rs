@@ -110,9 +110,11 @@ fn a_host_that_does_not_renew_is_refused_and_comes_back_once_it_does() {
     wait_for_renewal(&hosts[0], before);
     wait_for_renewal(&hosts[1], before);
     clock.advance(LIFE - RENEWAL).unwrap();
-    wait::until("the end of the links to edge-c", SOON * 2, || match link_state(&hosts[0], "edge-c") {
-        state if state == "up" => Err(state),
-        _ => Ok(()),
+    wait::until("the end of the links to edge-c", SOON * 2, || {
+        match link_state(&hosts[0], "edge-c") {
+            state if state == "up" => Err(state),
+            _ => Ok(()),
+        }
     })
     .unwrap();
     assert_eq!(link_state(&hosts[0], "edge-b"), "up");
