@@ -101,7 +101,8 @@ pub async fn promote(
     Body(request): Body<AddIssuerRequest>,
 ) -> Answer<Done> {
     let action = format!("promote {}", request.node);
-    app.change(&caller, ADMIN, action, move |core| core.promote(&request)).await
+    let job = |core: &mut crate::core::Core, request| core.promote(&request);
+    peers::change(&app, &caller, ADMIN, (path::PROMOTE, action), request, job).await
 }
 
 /// The whole state as one file.
