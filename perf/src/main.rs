@@ -7,7 +7,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use stoq_perf::bed::{Bed, Shape};
-use stoq_perf::bench::{self, Subject, port, relay, tunnel};
+use stoq_perf::bench::{self, Subject, port, relay, revoke, tunnel};
 use stoq_perf::{flood, soak, workspace};
 
 #[derive(Parser)]
@@ -36,6 +36,15 @@ enum Command {
     FloodEnd {
         /// What to do, as `flood` says it.
         spec: String,
+    },
+    /// How long a revoked host still has links.
+    Revoke {
+        /// Hosts that stay.
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u8).range(2..=20))]
+        hosts: u8,
+        /// Hosts that join and are revoked, one after the other.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        rounds: u32,
     },
     /// Mixed traffic for a long time: are memory and descriptors flat?
     Soak {
@@ -129,6 +138,7 @@ fn run(command: Command) -> Result<()> {
         Command::PortEnd { spec } => Ok(port::end(&spec)?),
         Command::Flood(args) => bench_flood(args),
         Command::FloodEnd { spec } => Ok(flood::end(&spec)?),
+        Command::Revoke { hosts, rounds } => Ok(revoke::run(&revoke::Plan { hosts, rounds })?),
         Command::Soak { port, minutes } => Ok(soak::run(&port, minutes)?),
         Command::Relay => Ok(relay::run()?),
         Command::Bed => keep_bed(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hypermesh_api::{
-    Base64, Client, ClientError, EnrolReply, EnrolRequest, ErrorCode, JoinReply, JoinRequest, path,
+    Base64, Client, EnrolReply, EnrolRequest, ErrorCode, JoinReply, JoinRequest, path,
 };
 use rustls::pki_types::ServerName;
 use stoq_identity::{Kind, NodeId, Policy};
@@ -17,7 +17,7 @@ use crate::caller::{Caller, Need};
 use crate::core::Joined;
 use crate::refused::Refused;
 use crate::tls::Clock;
-use crate::{clock, files, identity};
+use crate::{clock, files, identity, peers};
 
 /// How long to wait for a connection and the handshake: as long as a packet may be resent twice.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -76,12 +76,25 @@ async fn enrol_at(
     token: &Token,
     request: &EnrolRequest,
 ) -> Result<(EnrolReply, Vec<u8>), Refused> {
+    let (mut client, root) = reach(address, token.root).await?;
+    match client.post(path::ENROL, request).await {
+        Ok(reply) => Ok((reply, root)),
+        Err(error) => Err(peers::answered(error)),
+    }
+}
+
+/// A connection to the API of a host whose mesh has the root with this fingerprint, and that root (DER).
+///
+/// # Errors
+/// [`ErrorCode::Unavailable`] when it cannot be reached, [`ErrorCode::Unauthenticated`] when it is of
+/// another mesh, [`ErrorCode::Clock`] when the two clocks disagree.
+pub async fn reach(address: &str, root: [u8; 32]) -> Result<(Client, Vec<u8>), Refused> {
     let unavailable = |error: &dyn std::fmt::Display| {
         let text =
             format!("cannot reach the mesh at {address}: {error}; see that TCP 9292 is open there");
         Refused::new(ErrorCode::Unavailable, text)
     };
-    let verifier = Arc::new(RootFingerprint::new(token.root, Policy::Hybrid));
+    let verifier = Arc::new(RootFingerprint::new(root, Policy::Hybrid));
     let config = client_config(Arc::clone(&verifier) as _, None, Arc::new(Clock));
     let config = config.map_err(Refused::internal)?;
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
@@ -100,12 +113,8 @@ async fn enrol_at(
     };
     let root = verifier.root().map(<[u8]>::to_vec);
     let root = root.ok_or_else(|| Refused::internal("a handshake without a root"))?;
-    let mut client = Client::over(stream, ANSWER_TIMEOUT).await.map_err(|e| unavailable(&e))?;
-    match client.post(path::ENROL, request).await {
-        Ok(reply) => Ok((reply, root)),
-        Err(ClientError::Refused(refusal)) => Err(Refused(refusal)),
-        Err(error) => Err(unavailable(&error)),
-    }
+    let client = Client::over(stream, ANSWER_TIMEOUT).await.map_err(|e| unavailable(&e))?;
+    Ok((client, root))
 }
 
 /// Why the server is not of the token's mesh, or the two clocks disagree; none if it is another

@@ -1,13 +1,13 @@
-//! Renews this node's certificate in time: by its own issuer, or by any other over STOQ, and has
-//! stoqd read it.
+//! Renews this node's certificate in time: by its own issuer, or by any other over STOQ or at its API,
+//! and has stoqd read it.
 
 use std::time::Duration;
 
-use hypermesh_api::{RenewReply, path};
+use hypermesh_api::{ErrorCode, RenewReply, RenewRequest, path};
 
 use crate::app::App;
 use crate::refused::Refused;
-use crate::{clock, files, peers};
+use crate::{clock, files, join, peers};
 
 /// How often the clock is looked at: a host that slept, or whose clock was set, renews at once.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -52,14 +52,33 @@ async fn renew(app: &App) -> Result<(), Refused> {
         return app.core(|core| core.renew_self().map(drop)).await;
     }
     let request = app.core(|core| core.renewal_request(clock::now_s())).await?;
-    let mut last = Refused::new(hypermesh_api::ErrorCode::Unavailable, "the mesh has no issuer");
+    let mut last = Refused::new(ErrorCode::Unavailable, "the mesh has no issuer");
     for issuer in others {
-        let asked = async {
-            let mut client = peers::connect(app, &issuer).await?;
-            client.post::<_, RenewReply>(path::RENEW, &request).await.map_err(peers::answered)
-        };
-        match asked.await {
+        match ask(app, &issuer, &request).await {
             Ok(reply) => return app.core(move |core| core.take_certificate(&reply)).await,
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Asks an issuer over the link to it, or at its API where there is none: a host that was off for longer
+/// than a certificate lives has no link until it is renewed.
+async fn ask(app: &App, issuer: &str, request: &RenewRequest) -> Result<RenewReply, Refused> {
+    let mut last = match peers::connect(app, issuer).await {
+        Ok(mut client) => match client.post(path::RENEW, request).await {
+            Ok(reply) => return Ok(reply),
+            Err(error) => peers::answered(error),
+        },
+        Err(error) => error,
+    };
+    let node = issuer.to_owned();
+    let (addresses, root) = app.core(move |core| core.api_of(&node)).await?;
+    for address in addresses {
+        match join::reach(&address.to_string(), root).await {
+            Ok((mut client, _)) => {
+                return client.post(path::RENEW, request).await.map_err(peers::answered);
+            }
             Err(error) => last = error,
         }
     }

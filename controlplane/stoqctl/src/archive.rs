@@ -8,11 +8,15 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use hypermesh_api::{MAX_BACKUP_BYTES, path};
+use hypermesh_api::{Done, Endpoints, FoundReply, MAX_BACKUP_BYTES, path};
+use serde::Serialize;
 use serde_json::json;
 
+use crate::cli::Host;
 use crate::failure::Failure;
 use crate::hypermesh::{answer, connect, progress};
+use crate::mesh::Sockets;
+use crate::mesh::host::{Prepared, endpoints, prepare};
 
 /// `stoqctl backup FILE`.
 pub fn backup(socket: &Path, file: &Path, json: bool) -> Result<(), Failure> {
@@ -38,25 +42,41 @@ pub fn backup(socket: &Path, file: &Path, json: bool) -> Result<(), Failure> {
     })
 }
 
+/// What this host is again.
+#[derive(Debug, Serialize)]
+struct Restored {
+    #[serde(flatten)]
+    reply: FoundReply,
+    #[serde(flatten)]
+    host: Prepared,
+}
+
 /// `stoqctl restore FILE`.
-pub fn restore(socket: &Path, file: &Path, json: bool) -> Result<(), Failure> {
+pub fn restore(sockets: Sockets, file: &Path, host: &Host, json: bool) -> Result<(), Failure> {
     let bytes = read(file).map_err(|error| {
         let shown = file.display();
         Failure::Usage(format!("{shown}: expected a backup of stoqctl, got: {error}"))
     })?;
-    let mut client = connect(socket)?;
+    let mut client = connect(sockets.hypermesh)?;
     progress("Waiting for hypermeshd to check the backup and take it over ...");
-    let _done = client.post_bytes(path::RESTORE, bytes)?;
-    let status: hypermesh_api::Status = client.get(path::STATUS)?;
-    answer(json, &status, |status| {
+    let restored = client.post_bytes(path::RESTORE, bytes)?;
+    let reply: FoundReply = serde_json::from_slice(&restored)
+        .map_err(|error| Failure::Refused(format!("expected what was restored, got: {error}")))?;
+    let moved = Endpoints { endpoints: endpoints(host) };
+    let told: Result<Done, _> = client.post(path::ENDPOINTS, &moved);
+    if let Err(error) = told {
+        progress(&format!("The mesh does not know yet where this host is: {error}"));
+    }
+    let mut host = prepare(sockets, host, &reply)?;
+    host.wait_for_link(sockets.stoqd);
+    answer(json, &Restored { reply, host }, |Restored { reply, host }| {
         format!(
-            "Restored: node {} of mesh {} at height {}, {} members.\n\
+            "Restored: node {} of mesh {}.\n{}\
              Never run the host that the backup is from again: two of one name would contradict \
              each other.\n",
-            status.node.as_deref().unwrap_or("(none)"),
-            status.mesh.as_deref().unwrap_or("(none)"),
-            status.height,
-            status.members
+            reply.node,
+            reply.mesh,
+            host.shown()
         )
     })
 }

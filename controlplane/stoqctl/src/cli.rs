@@ -66,6 +66,8 @@ pub enum Command {
         /// What `stoqctl backup` wrote.
         file: PathBuf,
         #[command(flatten)]
+        host: Host,
+        #[command(flatten)]
         output: Output,
     },
     /// Print the completions for a shell.

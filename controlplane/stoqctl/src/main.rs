@@ -32,12 +32,13 @@ use crate::failure::Failure;
 
 fn main() -> ExitCode {
     let Arguments { socket, hypermesh_socket: hypermesh, command } = Arguments::parse();
+    let sockets = mesh::Sockets { stoqd: &socket, hypermesh: &hypermesh };
     let done = match command {
-        Command::Mesh(command) => {
-            mesh::run(mesh::Sockets { stoqd: &socket, hypermesh: &hypermesh }, &command)
-        }
+        Command::Mesh(command) => mesh::run(sockets, &command),
         Command::Backup { file, output } => archive::backup(&hypermesh, &file, output.json),
-        Command::Restore { file, output } => archive::restore(&hypermesh, &file, output.json),
+        Command::Restore { file, host, output } => {
+            archive::restore(sockets, &file, &host, output.json)
+        }
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { directory } => manual::pages(&directory),
         Command::Cert(Cert::Show { file, authority, output }) => {

@@ -7,6 +7,7 @@ mod host;
 pub mod port;
 pub mod relay;
 mod report;
+pub mod revoke;
 mod subject;
 pub mod tunnel;
 

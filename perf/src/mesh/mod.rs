@@ -214,6 +214,23 @@ impl MeshHost {
         Ok(())
     }
 
+    /// Ends both daemons and forgets what they knew: the host is bare again.
+    ///
+    /// # Errors
+    /// [`Error::Command`] when a file cannot be removed.
+    pub fn forget(&mut self) -> Result<()> {
+        (self.stoqd, self.hypermeshd) = (None, None);
+        let folders = "/var/lib/hypermesh /var/lib/stoq /etc/stoq /run/hypermesh";
+        let script = format!("for folder in {folders}; do rm -rf $folder/*; done");
+        self.run("sh", &["-c", &script]).map(drop)
+    }
+
+    /// All that its running `stoqd` has printed; nothing when none runs.
+    #[must_use]
+    pub fn stoqd_log(&self) -> String {
+        self.stoqd.as_ref().map(Process::log).unwrap_or_default()
+    }
+
     /// Ends `hypermeshd` without warning, by SIGKILL.
     ///
     /// # Errors

@@ -7,8 +7,8 @@ use stoq_perf::clock::TestClock;
 use stoq_perf::mesh::{self, MeshHost, Pings};
 use stoq_perf::wait;
 
-/// Just beyond the time of renewal of a certificate that lives 24 hours: two thirds and the jitter.
-const RENEWAL: Duration = Duration::from_secs(17 * 3600);
+/// Beyond the time of renewal of a certificate that lives 24 hours: two thirds of it, and the jitter.
+const RENEWAL: Duration = Duration::from_secs(20 * 3600);
 
 /// Longer than a certificate lives.
 const LIFE: Duration = Duration::from_secs(25 * 3600);
@@ -118,6 +118,10 @@ fn a_host_that_does_not_renew_is_refused_and_comes_back_once_it_does() {
     })
     .unwrap();
     assert_eq!(link_state(&hosts[0], "edge-b"), "up");
+    let expired = end_of(&hosts[2]);
+    hosts[2].start_hypermeshd().unwrap();
+    wait_for_renewal(&hosts[2], expired);
+    mesh::wait_for_full_mesh(&hosts).unwrap();
 }
 
 #[test]
@@ -142,4 +146,27 @@ fn renewal_goes_on_through_a_promoted_issuer_when_the_first_is_destroyed() {
         wait_for_renewal(&hosts[2], before[1]);
     }
     assert_eq!(link_state(&hosts[1], "edge-c"), "up");
+}
+
+#[test]
+fn a_mesh_without_an_issuer_goes_on_when_its_backup_is_restored_elsewhere() {
+    let Some(fixture) = fixture("a_mesh_without_an_issuer_goes_on") else { return };
+    let clock = TestClock::new(fixture.bed.folder()).unwrap();
+    let mut hosts = mesh_by(&clock, &fixture, 2);
+    hosts[0].ctl(&["backup", "/etc/stoq/lab.backup"]).unwrap();
+    let mut elsewhere = MeshHost::new(&fixture.bed, &fixture.binaries, 2).unwrap();
+    let variables = clock.environment().map(|(key, path)| (key, path.to_str().unwrap()));
+    elsewhere.set_environment(&variables);
+    elsewhere.start_hypermeshd().unwrap();
+    elsewhere.run("mkdir", &["-p", "/etc/stoq"]).unwrap();
+    let [from, to] = [&hosts[0], &elsewhere].map(|host| host.file("/etc/stoq/lab.backup"));
+    std::fs::copy(from, to).unwrap();
+    hosts[0].kill_hypermeshd().unwrap();
+    hosts[0].stoqd = None;
+    elsewhere.ctl(&["restore", "/etc/stoq/lab.backup"]).unwrap();
+    elsewhere.start_stoqd().unwrap();
+    elsewhere.wait_for_links(&["edge-b"], mesh::LINKS_UP).unwrap();
+    let before = end_of(&hosts[1]);
+    clock.advance(RENEWAL).unwrap();
+    wait_for_renewal(&hosts[1], before);
 }

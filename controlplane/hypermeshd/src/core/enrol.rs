@@ -8,6 +8,7 @@ use hypermesh_consensus::{CommandV1, Ledger, Role};
 use stoq_identity::{CertificateInfo, Kind, PublicKeys};
 use stoq_trustchain::{Enrolment, Request, Subject};
 
+use super::place::renewal_context;
 use super::{Core, Membership};
 use crate::issuer::Logged;
 use crate::refused::Refused;
@@ -82,7 +83,8 @@ impl Core {
             Refused::new(ErrorCode::Forbidden, text)
         })?;
         let known = member.keys;
-        let keys = asked.verify(&known).map_err(invalid)?.clone();
+        let context = renewal_context(&known, request.at_s);
+        let keys = asked.verify(&context).map_err(invalid)?.clone();
         if keys.fingerprint() != known {
             let text = "expected the member's own keys, got others; to change keys, enrol again";
             return Err(Refused::new(ErrorCode::Forbidden, text));
@@ -91,6 +93,14 @@ impl Core {
         let (der, index) = membership.issue_with(&subject, &keys, now_s, None)?;
         let proof = membership.issuer()?.proof(index)?;
         Ok(RenewReply { certificate: pem::certificate(&der), log_proof: Base64(proof) })
+    }
+
+    /// Whom a renewal is asked for; nothing of it is proven yet.
+    ///
+    /// # Errors
+    /// When it is no request.
+    pub fn asks_to_renew(request: &RenewRequest) -> Result<String, Refused> {
+        Ok(Request::from_bytes(&request.request.0).map_err(invalid)?.name)
     }
 
     /// Issues this node's own certificate and replaces the identity file.

@@ -1,11 +1,12 @@
 //! What the tasks ask of the state: whether there is something to follow, to fetch, to renew; who
 //! an operator is; how TLS is served now.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use hypermesh_api::{Base64, RenewRequest};
+use hypermesh_api::{Base64, PORT, RenewRequest};
 use rustls::ServerConfig;
-use stoq_identity::{CertificateInfo, Kind, NodeId};
+use stoq_identity::{CertificateInfo, Kind, NodeId, root_keys};
 use stoq_trustchain::Request;
 
 use super::{Core, Standing};
@@ -13,7 +14,7 @@ use crate::caller::Caller;
 use crate::chain::Chain;
 use crate::refused::Refused;
 use crate::store::{Change, STANDING};
-use crate::{roles, tls};
+use crate::{bundling, roles, tls};
 
 impl Core {
     /// Whether this daemon follows a sequencer.
@@ -73,10 +74,24 @@ impl Core {
         let membership = self.mesh()?;
         let mesh = membership.chain.ledger().mesh().map(|mesh| mesh.id.clone()).unwrap_or_default();
         let id = NodeId::new(&mesh, &membership.standing.node).map_err(Refused::internal)?;
-        let context = membership.keys.public().fingerprint();
+        let context = renewal_context(&membership.keys.public().fingerprint(), at_s);
         let request = Request::new(&membership.keys, Kind::Node, &id, &context);
         let request = request.map_err(Refused::internal)?.to_bytes().map_err(Refused::internal)?;
         Ok(RenewRequest { request: Base64(request), at_s })
+    }
+
+    /// Where the API of a node is, and the fingerprint of the root that it must be of.
+    ///
+    /// # Errors
+    /// Where there is no mesh.
+    pub fn api_of(&mut self, node: &str) -> Result<(Vec<SocketAddr>, [u8; 32]), Refused> {
+        let ledger = self.mesh()?.chain.ledger();
+        let mesh = ledger.mesh().ok_or_else(|| Refused::internal("a ledger without a mesh"))?;
+        let policy = bundling::policy(mesh.policy);
+        let root = root_keys(&mesh.root, policy).map_err(Refused::internal)?.fingerprint();
+        let endpoints = ledger.member(node).map(|member| member.endpoints.as_slice());
+        let on_tcp = |endpoint: &SocketAddr| SocketAddr::new(endpoint.ip(), PORT);
+        Ok((endpoints.unwrap_or_default().iter().map(on_tcp).collect(), root))
     }
 
     /// Remembers that this node left its mesh.
@@ -131,4 +146,10 @@ impl Core {
         self.tls = Some((key.0, key.1, Arc::clone(&config)));
         Ok(Some(config))
     }
+}
+
+/// What the keys are proven for in a renewal: the member's keys and the time of asking, so that a request
+/// that was recorded is worth nothing later.
+pub fn renewal_context(keys: &[u8; 32], at_s: u64) -> Vec<u8> {
+    [keys.as_slice(), &at_s.to_be_bytes()].concat()
 }

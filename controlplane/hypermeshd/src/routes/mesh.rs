@@ -118,17 +118,17 @@ pub async fn backup(State(app): State<App>, Extension(caller): From) -> Result<R
 /// Takes a backup over where there is no mesh yet.
 #[utoipa::path(post, path = path::RESTORE,
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, body = Status), (status = "default", body = Refusal)))]
+    responses((status = 200, body = FoundReply), (status = "default", body = Refusal)))]
 pub async fn restore(
     State(app): State<App>,
     Extension(caller): From,
     bytes: Result<Bytes, axum::extract::rejection::BytesRejection>,
-) -> Answer<Status> {
+) -> Answer<FoundReply> {
     let bytes = bytes
         .map_err(|error| Refused::new(hypermesh_api::ErrorCode::TooLarge, error.body_text()))?;
     let job = move |core: &mut crate::core::Core| {
         backup::restore(core, &bytes)?;
-        Ok(core.status())
+        core.founded()
     };
     app.change(&caller, Need::Local, "restore".into(), job).await
 }

@@ -57,7 +57,8 @@ pub async fn enrol(
     Ok(reply)
 }
 
-/// Renews the certificate of the calling node.
+/// Renews the certificate of the calling node; or of the one that signed the request, which may come
+/// without a link when its certificate has expired meanwhile.
 #[utoipa::path(post, path = path::RENEW, request_body = RenewRequest,
     responses((status = 200, body = RenewReply), (status = "default", body = Refusal)))]
 pub async fn renew(
@@ -65,12 +66,19 @@ pub async fn renew(
     Extension(caller): From,
     Body(request): Body<RenewRequest>,
 ) -> Answer<RenewReply> {
-    let Caller::Node { name } = &caller else {
-        let text = format!("expected the node itself over its link, got {caller}");
-        app.audit_refusal(&caller, "renew", &text).await;
-        return Err(Refused::new(ErrorCode::Forbidden, text));
+    let node = match &caller {
+        Caller::Node { name } => name.clone(),
+        Caller::Anonymous { .. } => {
+            app.check_pace(&caller)?;
+            Core::asks_to_renew(&request)?
+        }
+        _ => {
+            let text = format!("expected the node itself, got {caller}");
+            app.audit_refusal(&caller, "renew", &text).await;
+            return Err(Refused::new(ErrorCode::Forbidden, text));
+        }
     };
-    let (node, now_s) = (name.clone(), clock::now_s());
+    let now_s = clock::now_s();
     let action = format!("renew {node}");
     let renewed =
         app.change_checked(&caller, action, move |core| core.renew(&node, &request, now_s));

@@ -5,7 +5,7 @@
 //! and the configuration of stoqd, which only root may write ([`host`]).
 
 mod create;
-mod host;
+pub mod host;
 mod join;
 mod promote;
 mod root;
