@@ -65,12 +65,13 @@ pub struct Tokens {
     pub tokens: Vec<TokenInfo>,
 }
 
-/// Enrols a node. Sent only after the root's fingerprint was found in the server's chain.
+/// Enrols a node. Sent only after the root's fingerprint was found in the server's chain; whoever
+/// reads it can do nothing with it but pass it on.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EnrolRequest {
-    /// The token's secret.
-    pub secret: Base64,
+    /// The token's public key and its signature over all else here (`stoq_trustchain` proof form).
+    pub proof: Base64,
     /// The node's name, mesh and public keys, proven by both keys (`stoq_trustchain` request form).
     pub request: Base64,
     /// Where peers reach the node by STOQ.

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::caller::{Caller, Need};
 use crate::core::Core;
 use crate::metrics::Metrics;
+use crate::names::NameService;
 use crate::pace::Pace;
 use crate::refused::Refused;
 use crate::stoqd::Stoqd;
@@ -33,17 +34,18 @@ struct Inner {
     metrics: Metrics,
     pace: Mutex<Pace>,
     stoqd: Stoqd,
+    names: NameService,
     started: Instant,
 }
 
 impl App {
     /// Shares a core.
     #[must_use]
-    pub fn new(core: Core, stoqd: Stoqd) -> Self {
+    pub fn new(core: Core, stoqd: Stoqd, names: NameService) -> Self {
         let height = watch::Sender::new(core.height());
         let (metrics, pace) = (Metrics::default(), Mutex::new(Pace::default()));
-        let started = Instant::now();
-        Self(Arc::new(Inner { core: Mutex::new(core), height, metrics, pace, stoqd, started }))
+        let (core, started) = (Mutex::new(core), Instant::now());
+        Self(Arc::new(Inner { core, height, metrics, pace, stoqd, names, started }))
     }
 
     /// Runs `job` on the state, off the async thread. Whoever waits for the ledger is woken if it
@@ -185,6 +187,12 @@ impl App {
     #[must_use]
     pub fn stoqd(&self) -> &Stoqd {
         &self.0.stoqd
+    }
+
+    /// The mesh's names on this host.
+    #[must_use]
+    pub fn names(&self) -> &NameService {
+        &self.0.names
     }
 
     /// When the daemon started.

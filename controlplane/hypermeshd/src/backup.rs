@@ -23,13 +23,14 @@ const CHECKSUM_BYTES: usize = 32;
 
 /// The store comes last: without it, an interrupted restore leaves a host without a mesh, which may
 /// be restored again.
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     files::AUDIT,
     files::IDENTITY,
     files::ROOT,
     files::NODE_KEYS,
     files::ISSUER_KEYS,
     files::LOG_KEYS,
+    files::ZONE_KEY,
     files::STORE,
 ];
 

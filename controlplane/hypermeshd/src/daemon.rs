@@ -1,6 +1,6 @@
 //! Starts the daemon: opens the state, listens, runs the tasks, ends by a signal.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
@@ -10,8 +10,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::app::App;
 use crate::core::Core;
 use crate::files::Dir;
+use crate::names::NameService;
 use crate::stoqd::Stoqd;
-use crate::{follow, metrics, push, renewal, routes, server};
+use crate::{follow, metrics, names, push, renewal, routes, server};
 
 /// What the command line says.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The metrics' listener.
     pub metrics: SocketAddr,
+    /// Where this host asks for names.
+    pub names: IpAddr,
 }
 
 /// Mode of the local socket: who connects is checked by its user, and root always may.
@@ -45,7 +48,7 @@ pub fn run(settings: &Settings) -> Result<()> {
 async fn serve(settings: &Settings) -> Result<()> {
     let dir = Dir::open(&settings.state)?;
     let core = tokio::task::spawn_blocking(|| Core::open(dir)).await??;
-    let app = App::new(core, Stoqd::new(&settings.stoqd_socket));
+    let app = App::new(core, Stoqd::new(&settings.stoqd_socket), NameService::new(settings.names));
     let router = routes::router(app.clone());
     let local = server::bind_unix(&settings.socket, SOCKET_MODE)
         .with_context(|| format!("cannot listen on {}", settings.socket.display()))?;
@@ -59,6 +62,7 @@ async fn serve(settings: &Settings) -> Result<()> {
     tokio::spawn(push::run(app.clone()));
     tokio::spawn(follow::run(app.clone()));
     tokio::spawn(renewal::run(app.clone()));
+    tokio::spawn(names::run(app.clone()));
     let metrics = axum::serve(figures, metrics::router(app)).into_future();
     tokio::spawn(metrics);
     tracing::info!(state = %settings.state.display(), "hypermeshd is ready");

@@ -7,7 +7,7 @@
 //!   audit.log                the audit log
 //!   identity.pem       0600  this node's certificate, keys and log proof; stoqd reads it
 //!   root.crt                 the root's certificate; stoqd reads it
-//!   node.pem, issuer.pem, log.pem   0600  keys
+//!   node.pem, issuer.pem, log.pem, zone.pem   0600  keys
 //! ```
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
@@ -35,6 +35,8 @@ pub const NODE_KEYS: &str = "node.pem";
 pub const ISSUER_KEYS: &str = "issuer.pem";
 /// The log's keys.
 pub const LOG_KEYS: &str = "log.pem";
+/// The key of the zones of names.
+pub const ZONE_KEY: &str = "zone.pem";
 
 /// Longest file that is read whole, besides the store (64 KiB): a PEM file with a certificate, two
 /// keys and a proof is below 24 KiB.

@@ -1,5 +1,5 @@
 //! The joiner's half of enrolment: reach a hypermeshd that the token names, see that it belongs to
-//! the token's mesh before anything is revealed, exchange the token for a certificate.
+//! the token's mesh before anything is revealed, exchange a proof of the token for a certificate.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use hypermesh_api::{
 };
 use rustls::pki_types::ServerName;
 use stoq_identity::{Kind, NodeId, Policy};
-use stoq_trustchain::{Request, RootFingerprint, Token, client_config, tls_reason};
+use stoq_trustchain::{Enrolment, Request, RootFingerprint, Token, client_config, tls_reason};
 use tokio::net::TcpStream;
 
 use crate::app::{Answer, App};
@@ -36,7 +36,8 @@ pub async fn join(app: &App, caller: &Caller, request: JoinRequest) -> Answer<Jo
         return Err(invalid("expected a node's token, got one of an operator"));
     }
     let asked = app.core({
-        let (mesh, name, hash) = (token.mesh.clone(), token.name.clone(), token.hash());
+        let hash = token.hash().map_err(Refused::internal)?;
+        let (mesh, name) = (token.mesh.clone(), token.name.clone());
         move |core| {
             let id = NodeId::new(&mesh, &name).map_err(invalid)?;
             let keys = identity::keys_or_new(&core.dir, files::NODE_KEYS)?;
@@ -45,12 +46,10 @@ pub async fn join(app: &App, caller: &Caller, request: JoinRequest) -> Answer<Jo
         }
     });
     let asked = asked.await?;
-    let enrol = EnrolRequest {
-        secret: Base64(token.secret().to_vec()),
-        request: Base64(asked),
-        endpoints: request.endpoints,
-        at_s: clock::now_s(),
-    };
+    let (endpoints, at_s) = (request.endpoints, clock::now_s());
+    let enrolment = Enrolment { request: &asked, endpoints: &endpoints, at_s };
+    let proof = token.prove(&enrolment).map_err(Refused::internal)?;
+    let enrol = EnrolRequest { proof: Base64(proof), request: Base64(asked), endpoints, at_s };
     let (reply, root) = enrol_at_any(&token, &enrol).await?;
     let joined = Joined { node: token.name.clone(), root, reply };
     let action = format!("join {}", token.mesh);

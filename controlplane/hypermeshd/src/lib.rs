@@ -5,6 +5,7 @@
 //!  operators ──TLS──┤  routes ──► core ──► ledger, issuer, log, audit ──► store (redb)
 //!    joiners ──TLS──┤    ▲          ▲
 //!  peers ───stoqd───┘    └── app ───┘◄── push · follow · renewal ──► stoqd's control socket
+//!                                          names ──► this host's programs, peers: DNS
 //! ```
 //!
 //! It runs without privilege on one async thread; whatever signs or writes runs beside it, one job at
@@ -28,6 +29,7 @@ pub mod identity;
 pub mod issuer;
 pub mod join;
 pub mod metrics;
+pub mod names;
 pub mod pace;
 pub mod peers;
 pub mod pem;

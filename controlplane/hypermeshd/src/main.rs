@@ -1,6 +1,6 @@
 //! hypermeshd: the control plane of a node. The command line, and nothing else.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -31,6 +31,9 @@ struct Arguments {
     /// Address of the metrics.
     #[arg(long, value_name = "ADDRESS", default_value_t = metrics::DEFAULT_LISTEN)]
     metrics: SocketAddr,
+    /// Loopback address at which this host asks for names, on port 53.
+    #[arg(long, value_name = "ADDRESS", default_value_t = stoq_names::LOOPBACK.into())]
+    names: IpAddr,
     /// Log as JSON, one object a line.
     #[arg(long)]
     log_json: bool,
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         stoqd_socket: arguments.stoqd_socket,
         listen: arguments.listen,
         metrics: arguments.metrics,
+        names: arguments.names,
     };
     match daemon::run(&settings) {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,7 +3,7 @@
 //! Owns the counters; the gauges are read from the state when they are asked for.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -31,6 +31,12 @@ pub struct Reason {
     reason: &'static str,
 }
 
+/// What became of a query for a name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DnsOutcome {
+    outcome: &'static str,
+}
+
 /// The figures of the daemon.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -44,6 +50,7 @@ pub struct Metrics {
     pub renewal_failed: Counter,
     /// Bundles that stoqd took.
     pub pushed: Counter,
+    dns_queries: Family<DnsOutcome, Counter>,
     height: Gauge<u64, AtomicU64>,
     members: Gauge<u64, AtomicU64>,
     revocation_sequence: Gauge<u64, AtomicU64>,
@@ -71,6 +78,7 @@ impl Metrics {
         r.register("renewed", "Renewals of this node's certificate", self.renewed.clone());
         r.register("renewal_failed", "Renewals that failed", self.renewal_failed.clone());
         r.register("pushed", "Bundles that stoqd took", self.pushed.clone());
+        r.register("dns_queries", "Queries for names, by outcome", self.dns_queries.clone());
         r.register("height", "Height of the ledger", self.height.clone());
         r.register("members", "Members of the mesh", self.members.clone());
         let sequence = self.revocation_sequence.clone();
@@ -104,6 +112,10 @@ async fn show(State(app): State<App>) -> Response {
         metrics.revocation_sequence.set(status.revocation_sequence);
         let not_after = status.certificate.map_or(0, |certificate| certificate.not_after_s);
         metrics.certificate_not_after.set(i64::try_from(not_after).unwrap_or(i64::MAX));
+    }
+    for (outcome, count) in app.names().queries() {
+        let counter = metrics.dns_queries.get_or_create(&DnsOutcome { outcome: outcome.name() });
+        counter.inner().store(count, Ordering::Relaxed);
     }
     let mut body = String::new();
     if text::encode(&mut body, &metrics.registry()).is_err() {

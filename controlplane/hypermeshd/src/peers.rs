@@ -4,6 +4,8 @@ use axum::Json;
 use hypermesh_api::{
     Client, Done, Endpoints, ErrorCode, IssuerRequest, IssuerRequestOf, OperatorRole, path,
 };
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::app::{Answer, App};
 use crate::caller::{Caller, Need};
@@ -11,10 +13,8 @@ use crate::clock;
 use crate::core::Core;
 use crate::refused::Refused;
 
-/// Whom to ask for changes: the sequencer is the first member.
-const SEQUENCER_INDEX: u32 = 1;
-
-/// Checks a caller who is this host or an issuer of the mesh, which could certify anyone anyway.
+/// What is needed of a caller: nothing more of an issuer of the mesh, as it signs records and
+/// revocations that every node takes anyway.
 ///
 /// # Errors
 /// [`ErrorCode::Forbidden`].
@@ -23,6 +23,36 @@ pub async fn need_of_issuer(app: &App, caller: &Caller, need: Need) -> Result<Ne
     let name = name.clone();
     let issues = app.core(move |core| Ok(core.mesh()?.chain.ledger().issuer(&name).is_some()));
     if issues.await? { Ok(Need::Member) } else { Ok(need) }
+}
+
+/// A change of the mesh by whoever may: made here by the sequencer, and sent there by an issuer that
+/// follows it. Elsewhere the refusal says where to go.
+///
+/// # Errors
+/// The refusal of the check, that of `job`, or [`ErrorCode::Unavailable`].
+pub async fn change<B, T, F>(
+    app: &App,
+    caller: &Caller,
+    need: Need,
+    (path, action): (&str, String),
+    body: B,
+    job: F,
+) -> Answer<T>
+where
+    B: Serialize + Send + 'static,
+    T: DeserializeOwned + Send + 'static,
+    F: FnOnce(&mut Core, B) -> Result<T, Refused> + Send + 'static,
+{
+    let need = need_of_issuer(app, caller, need).await?;
+    let own = !matches!(caller, Caller::Node { .. }) && caller.check(need).is_ok();
+    if own && app.core(|core| Ok(core.is_following_issuer())).await? {
+        let made = match connect_sequencer(app).await? {
+            Some(mut client) => client.post(path, &body).await.map_err(answered),
+            None => Err(Refused::internal("a sequencer that follows")),
+        };
+        return app.change_checked(caller, format!("{action} at the sequencer"), |_| made).await;
+    }
+    app.change(caller, need, action, move |core| job(core, body)).await
 }
 
 /// The node that a caller may speak for: itself; this host for its own processes.
@@ -43,9 +73,7 @@ fn sequencer(core: &mut Core) -> Result<Option<String>, Refused> {
     if membership.standing.sequencer {
         return Ok(None);
     }
-    let mut members = membership.chain.ledger().members();
-    let first = members.find(|(_, member)| member.index == SEQUENCER_INDEX);
-    let (name, _) = first.ok_or_else(|| {
+    let name = membership.sequencer().ok_or_else(|| {
         Refused::new(ErrorCode::Unavailable, "the host that decides the order of changes has left")
     })?;
     Ok(Some(name.to_owned()))

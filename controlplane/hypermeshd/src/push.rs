@@ -1,5 +1,5 @@
-//! Keeps stoqd at the newest bundle: pushes when the ledger rises, and looks every few seconds
-//! whether stoqd lost it, as it does when it starts anew.
+//! Keeps stoqd at the newest bundle: pushes when the ledger rises and when stoqd appears, and looks
+//! every few seconds whether it lost the bundle in another way.
 
 use std::time::Duration;
 
@@ -8,10 +8,14 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::app::App;
 use crate::refused::Refused;
-use crate::stoqd::StoqdError;
+use crate::stoqd::{Presence, StoqdError};
 
 /// How often stoqd is asked for what it enforces.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
+
+/// How often a stoqd that does not listen is looked for: what it forwards in the meantime, it forwards
+/// by an old bundle. Ten attempts to connect are a millisecond of work.
+const SEEK_EVERY: Duration = Duration::from_millis(100);
 
 /// Why stoqd does not have the newest bundle.
 #[derive(Debug, thiserror::Error)]
@@ -39,19 +43,39 @@ pub async fn push(app: &App) -> Result<(), PushError> {
 pub async fn run(app: App) {
     let mut height = app.height();
     loop {
-        if let Err(error) = bring_up(&app).await {
-            tracing::debug!(%error, "stoqd does not have the newest bundle");
+        let (presence, pause) = match bring_up(&app).await {
+            Ok(presence) => (presence, LOOK_EVERY),
+            Err(PushError::Stoqd(StoqdError::Unreachable { .. })) => (None, SEEK_EVERY),
+            Err(error) => {
+                tracing::debug!(%error, "stoqd does not have the newest bundle");
+                (None, LOOK_EVERY)
+            }
+        };
+        // A rise, stoqd's end, or the next look, whichever comes first.
+        tokio::select! {
+            _ = height.changed() => {}
+            () = ended(presence) => {}
+            () = tokio::time::sleep(pause) => {}
         }
-        // A rise or the next look, whichever comes first.
-        let _ = tokio::time::timeout(LOOK_EVERY, height.changed()).await;
     }
 }
 
-async fn bring_up(app: &App) -> Result<(), PushError> {
-    if app.core(|core| Ok(core.height())).await? == 0 {
-        return Ok(());
+/// Returns when stoqd goes away; never where it was not there.
+async fn ended(presence: Option<Presence>) {
+    match presence {
+        Some(presence) => presence.ended().await,
+        None => std::future::pending().await,
     }
-    let enforced = app.stoqd().status().await?.bundle;
+}
+
+async fn bring_up(app: &App) -> Result<Option<Presence>, PushError> {
+    if app.core(|core| Ok(core.height())).await? == 0 {
+        return Ok(None);
+    }
+    let (status, presence) = app.stoqd().status().await?;
     let newest = app.core(|core| core.bundle_number()).await?;
-    if enforced.is_some_and(|enforced| enforced >= newest) { Ok(()) } else { push(app).await }
+    if status.bundle.is_none_or(|enforced| enforced < newest) {
+        push(app).await?;
+    }
+    Ok(Some(presence))
 }

@@ -27,6 +27,18 @@ pub struct Stoqd {
     seen: Arc<Mutex<StoqdStatus>>,
 }
 
+/// A connection that is held to see stoqd end. stoqd closes it after half a minute, too.
+#[derive(Debug)]
+pub struct Presence(UnixStream);
+
+impl Presence {
+    /// Returns when the connection ends.
+    pub async fn ended(mut self) {
+        // stoqd says nothing unasked: whatever comes is the end.
+        let _ = self.0.read_u8().await;
+    }
+}
+
 /// Why stoqd did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoqdError {
@@ -71,18 +83,22 @@ impl Stoqd {
     ///
     /// # Errors
     /// When it does not answer.
-    pub async fn status(&self) -> Result<Status, StoqdError> {
-        let status = match self.call(Request::Status {}).await {
-            Ok(Response::Status(status)) => Ok(*status),
-            Ok(other) => Err(StoqdError::Broken(format!("{other:?}"))),
-            Err(error) => Err(error),
-        };
+    pub async fn status(&self) -> Result<(Status, Presence), StoqdError> {
+        let status = self.ask_status().await;
         let seen = match &status {
-            Ok(status) => StoqdStatus { bundle: status.bundle, error: None },
+            Ok((status, _)) => StoqdStatus { bundle: status.bundle, error: None },
             Err(error) => StoqdStatus { bundle: None, error: Some(error.to_string()) },
         };
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
         status
+    }
+
+    async fn ask_status(&self) -> Result<(Status, Presence), StoqdError> {
+        let mut stream = self.connect().await?;
+        match answer(&mut stream, Request::Status {}).await? {
+            Response::Status(status) => Ok((*status, Presence(stream))),
+            other => Err(StoqdError::Broken(format!("{other:?}"))),
+        }
     }
 
     /// Has a bundle enforced. It is in base64 already.

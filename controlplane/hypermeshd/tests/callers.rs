@@ -13,7 +13,7 @@ use hypermesh_api::{
 use hypermeshd::{clock, pem, tls};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use stoq_identity::{NodeId, Options, PrivateKeys, Verifier};
-use stoq_trustchain::{Request, ServerVerifier, Token, client_config};
+use stoq_trustchain::{Enrolment, Request, ServerVerifier, Token, client_config};
 
 type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
@@ -43,13 +43,11 @@ fn operator(host: &Host, root: &Root, name: &str, role: TokenRole) -> Identity {
     let token = Token::from_text(&host.token(name, role, 600)).unwrap();
     let keys = PrivateKeys::generate().unwrap();
     let id = NodeId::new(&token.mesh, &token.name).unwrap();
-    let request = Request::new(&keys, token.kind, &id, &token.hash()).unwrap();
-    let enrol = EnrolRequest {
-        secret: Base64(token.secret().to_vec()),
-        request: Base64(request.to_bytes().unwrap()),
-        endpoints: Vec::new(),
-        at_s: clock::now_s(),
-    };
+    let request = Request::new(&keys, token.kind, &id, &token.hash().unwrap()).unwrap();
+    let (request, at_s) = (request.to_bytes().unwrap(), clock::now_s());
+    let enrolment = Enrolment { request: &request, endpoints: &[], at_s };
+    let proof = Base64(token.prove(&enrolment).unwrap());
+    let enrol = EnrolRequest { proof, request: Base64(request), endpoints: Vec::new(), at_s };
     let mut client = over_tls(host, root, None).unwrap();
     let reply: EnrolReply = client.post(path::ENROL, &enrol).unwrap();
     let leaf = pem::first_certificate("it", &reply.certificate).unwrap();

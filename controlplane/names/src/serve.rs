@@ -93,18 +93,19 @@ pub struct Names {
 }
 
 impl Names {
-    /// Serves `zone` on the listeners. Must be called in a tokio runtime.
+    /// Serves `zone`, which several servers may share, on the listeners. Must be called in a tokio
+    /// runtime.
     ///
     /// # Errors
     /// When there are too many listeners, there is no runtime, or it does not take a socket.
-    pub fn start(config: Config, zone: Zone) -> Result<Self, StartError> {
+    pub fn start(config: Config, zone: impl Into<Arc<Zone>>) -> Result<Self, StartError> {
         tokio::runtime::Handle::try_current()?;
         if config.listeners.len() > MAX_LISTENERS {
             return Err(StartError::Listeners(config.listeners.len()));
         }
         let addresses: Vec<SocketAddr> = config.listeners.iter().map(Listener::address).collect();
         let own: Vec<IpAddr> = addresses.iter().map(SocketAddr::ip).collect();
-        let (zone, served) = watch::channel(Arc::new(zone));
+        let (zone, served) = watch::channel(zone.into());
         let tally = Arc::new(Tally::default());
         let forwarder = Forwarder::new(config.upstreams, own);
         let answerer = Answerer::new(served, forwarder, tally.clone());
@@ -127,8 +128,8 @@ impl Names {
     }
 
     /// Serves another zone from now on. Queries at work are answered from the one before.
-    pub fn replace(&self, zone: Zone) {
-        self.zone.send_replace(Arc::new(zone));
+    pub fn replace(&self, zone: impl Into<Arc<Zone>>) {
+        self.zone.send_replace(zone.into());
     }
 
     /// What became of the queries until now.

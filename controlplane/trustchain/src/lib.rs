@@ -22,6 +22,7 @@
 mod authority;
 mod hybrid;
 mod profile;
+mod proof;
 mod request;
 mod tls;
 mod token;
@@ -30,6 +31,7 @@ use std::time::{Duration, SystemTime};
 
 pub use authority::Authority;
 pub use profile::{PRIVATE_DOMAIN, Prefixes, Subject};
+pub use proof::{Enrolment, PROOF_BYTES, ProofError};
 pub use request::{CONTEXT_MAX, REQUEST_MAX, Request, RequestError};
 use stoq_identity::{AlternativeError, CertificateError, KeyError, NameError};
 use thiserror::Error;
@@ -37,7 +39,7 @@ pub use tls::{
     ClientVerifier, RootFingerprint, ServerVerifier, TlsReason, client_config, server_config,
     tls_reason,
 };
-pub use token::{SECRET_BYTES, TOKEN_MAX, Token, TokenError, secret_hash};
+pub use token::{TOKEN_MAX, Token, TokenError};
 
 /// How long a root is valid: longer than the service life of an edge host, so that it is replaced
 /// on purpose and not by an outage.

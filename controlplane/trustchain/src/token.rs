@@ -2,8 +2,9 @@
 //!
 //! One line of text, made by whoever manages the mesh and given to the invited by a way that both
 //! trust. It says whom it is for, where to go, and by which fingerprint the mesh's root is known,
-//! so that the invited verifies the mesh before it reveals anything. Only a hash of its secret is
-//! kept; who reads that can not use it.
+//! so that the invited verifies the mesh before it reveals anything. Its secret is the seed of a key
+//! that signs the enrolment and is never sent ([`crate::Enrolment`]); only a hash of the public key is
+//! kept.
 
 use std::fmt;
 
@@ -14,10 +15,10 @@ use stoq_identity::{Kind, NAME_MAX, NodeId};
 use thiserror::Error;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::{TrustError, library};
+use crate::{Enrolment, TrustError, library, proof};
 
 /// Bytes of a token's secret: nobody guesses 256 bits.
-pub const SECRET_BYTES: usize = 32;
+const SECRET_BYTES: usize = 32;
 
 /// Most addresses of the API in a token: those of a few issuers.
 const ADDRESSES_MAX: usize = 8;
@@ -110,16 +111,21 @@ impl Token {
         Ok(token)
     }
 
-    /// The secret, which the invited shows to the mesh that it has verified.
-    #[must_use]
-    pub fn secret(&self) -> &[u8; SECRET_BYTES] {
-        &self.secret
+    /// Proves to the mesh that the holder of this token asks for exactly this
+    /// ([`Enrolment::verify`]).
+    ///
+    /// # Errors
+    /// A failure of the cryptographic library.
+    pub fn prove(&self, enrolment: &Enrolment<'_>) -> Result<Vec<u8>, TrustError> {
+        enrolment.prove(&self.secret)
     }
 
-    /// What is kept of it.
-    #[must_use]
-    pub fn hash(&self) -> [u8; 32] {
-        secret_hash(&self.secret)
+    /// What is kept of it: the hash of its public key.
+    ///
+    /// # Errors
+    /// A failure of the cryptographic library.
+    pub fn hash(&self) -> Result<[u8; 32], TrustError> {
+        proof::seed_hash(&self.secret)
     }
 
     /// The token as one line of text, without a line break.
@@ -191,18 +197,12 @@ fn is_address(text: &str) -> bool {
     text.len() <= ADDRESS_MAX && !host.is_empty() && host.bytes().all(allowed) && bare && port
 }
 
-/// What is kept of a secret.
-#[must_use]
-pub fn secret_hash(secret: &[u8; SECRET_BYTES]) -> [u8; 32] {
-    hash(b"stoq token\0", secret)
-}
-
 fn checksum(encoded: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let [a, b, c, d, ..] = hash(b"stoq token checksum\0", encoded);
     [a, b, c, d]
 }
 
-fn hash(domain: &[u8], of: &[u8]) -> [u8; 32] {
+pub(crate) fn hash(domain: &[u8], of: &[u8]) -> [u8; 32] {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(domain);
     context.update(of);

@@ -9,7 +9,8 @@ use mesh::new_keys;
 use proptest::prelude::*;
 use stoq_identity::{Kind, NodeId, OperatorRole, PrivateKeys, SignatureError};
 use stoq_trustchain::{
-    CONTEXT_MAX, REQUEST_MAX, Request, RequestError, TOKEN_MAX, Token, TokenError, secret_hash,
+    CONTEXT_MAX, Enrolment, PROOF_BYTES, ProofError, REQUEST_MAX, Request, RequestError, TOKEN_MAX,
+    Token, TokenError,
 };
 
 static KEYS: LazyLock<PrivateKeys> = LazyLock::new(|| PrivateKeys::generate().unwrap());
@@ -84,10 +85,36 @@ fn a_token_is_one_line_that_can_be_read_back() {
     assert!(!text.contains(char::is_whitespace));
     let read = Token::from_text(&format!("  {}\n", *text)).unwrap();
     assert_eq!(read, token);
-    assert_eq!(read.hash(), secret_hash(token.secret()));
-    assert_ne!(&read.hash(), token.secret());
-    assert_ne!(token.secret(), self::token().secret());
-    assert!(!format!("{token:?}").contains(&format!("{:?}", token.secret())));
+    assert_eq!(read.hash().unwrap(), token.hash().unwrap());
+    assert_ne!(read.hash().unwrap(), self::token().hash().unwrap());
+    assert_eq!(format!("{token:?}"), "Token(for node edge-b of lab-0123456789abcdef)");
+}
+
+#[test]
+fn a_proof_is_of_one_enrolment_by_one_token() {
+    let (token, endpoints) = (token(), ["192.0.2.1:9292".parse().unwrap()]);
+    let enrolment = Enrolment { request: &[1; 99], endpoints: &endpoints, at_s: 1_795_327_100 };
+    let proof = token.prove(&enrolment).unwrap();
+    assert_eq!(enrolment.verify(&proof), token.hash().map_err(|_| ProofError::Signature));
+    for other in [
+        Enrolment { request: &[2; 99], ..enrolment },
+        Enrolment { endpoints: &[], ..enrolment },
+        Enrolment { at_s: enrolment.at_s + 1, ..enrolment },
+    ] {
+        assert_eq!(other.verify(&proof), Err(ProofError::Signature));
+    }
+    for at in 0..PROOF_BYTES {
+        let mut changed = proof.clone();
+        changed[at] ^= 1;
+        assert_eq!(enrolment.verify(&changed), Err(ProofError::Signature), "byte {at}");
+    }
+    for got in [0, 31, 32, PROOF_BYTES - 1, PROOF_BYTES + 1] {
+        let other = proof.iter().copied().cycle().take(got).collect::<Vec<_>>();
+        assert_eq!(enrolment.verify(&other), Err(ProofError::Length { got }));
+    }
+    // Another token proves the same enrolment, but has another hash.
+    let foreign = enrolment.verify(&self::token().prove(&enrolment).unwrap()).unwrap();
+    assert_ne!(foreign, token.hash().unwrap());
 }
 
 #[test]

@@ -43,7 +43,7 @@ install -d -m 0755 /run/stoq
 install -d -o hypermesh -g stoq -m 0755 /run/hypermesh
 install -d -o hypermesh -g stoq -m 0700 /var/lib/hypermesh
 rm -f /etc/resolv.conf
-printf 'nameserver 127.0.0.1\noptions timeout:1\n' >/etc/resolv.conf
+printf 'nameserver 127.0.92.53\noptions timeout:1\n' >/etc/resolv.conf
 echo files are mounted
 exec sleep infinity
 "#;

@@ -23,7 +23,7 @@ fn a_host_has_files_a_name_and_users_of_its_own() {
     let owner = a.run("stat", &["-c", "%U %a", "/var/lib/hypermesh"]).unwrap();
     assert_eq!(owner.trim(), "hypermesh 700");
     let resolvers = b.run("cat", &["/etc/resolv.conf"]).unwrap();
-    assert!(resolvers.starts_with("nameserver 127.0.0.1"), "{resolvers}");
+    assert!(resolvers.starts_with("nameserver 127.0.92.53"), "{resolvers}");
     for family in Family::BOTH {
         ping::wait_for_answer(&a.guest.namespace, b.guest.wan(family), crate::SOON).unwrap();
         ping::wait_for_answer(&a.site, a.guest.wan(family), crate::SOON).unwrap();

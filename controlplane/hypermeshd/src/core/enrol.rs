@@ -6,7 +6,7 @@ use hypermesh_api::{
 };
 use hypermesh_consensus::{CommandV1, Ledger, Role};
 use stoq_identity::{CertificateInfo, Kind, PublicKeys};
-use stoq_trustchain::{Request, SECRET_BYTES, Subject, secret_hash};
+use stoq_trustchain::{Enrolment, Request, Subject};
 
 use super::place::renewal_context;
 use super::{Core, Membership};
@@ -27,14 +27,10 @@ impl Core {
     /// Why the token or the request does not count.
     pub fn enrol(&mut self, request: &EnrolRequest, now_s: u64) -> Result<EnrolReply, Refused> {
         check_clock(request.at_s, now_s)?;
-        let secret: [u8; SECRET_BYTES] = request.secret.0.as_slice().try_into().map_err(|_| {
-            invalid(format!(
-                "expected a secret of {SECRET_BYTES} bytes, got {}",
-                request.secret.0.len()
-            ))
-        })?;
-        let token = secret_hash(&secret);
-        let asked = Request::from_bytes(&request.request.0).map_err(invalid)?;
+        let EnrolRequest { proof, request: asked, endpoints, at_s } = request;
+        let enrolment = Enrolment { request: &asked.0, endpoints, at_s: *at_s };
+        let token = enrolment.verify(&proof.0).map_err(invalid)?;
+        let asked = Request::from_bytes(&asked.0).map_err(invalid)?;
         let keys = asked.verify(&token).map_err(invalid)?.clone();
         let membership = self.membership.as_mut().ok_or_else(|| invalid("no mesh here"))?;
         membership.check_mesh(&asked.mesh)?;
@@ -42,7 +38,7 @@ impl Core {
             token,
             node: asked.name.clone(),
             keys: keys.fingerprint(),
-            endpoints: request.endpoints.clone(),
+            endpoints: endpoints.clone(),
             at_s: now_s,
         };
         let (der, index) = match subject(membership.chain.ledger(), &asked.name, &token) {

@@ -28,6 +28,9 @@ use crate::issuer::Issuer;
 use crate::refused::Refused;
 use crate::store::{BUNDLE, Change, STANDING, Store};
 
+/// The sequencer is the first member.
+const SEQUENCER_INDEX: u32 = 1;
+
 /// What this daemon is to its mesh, as stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
@@ -165,6 +168,12 @@ impl Core {
         Err(Refused::new(ErrorCode::Initialised, text))
     }
 
+    /// Whether this node issues and follows: it sends the changes that are made here to the sequencer.
+    pub(crate) fn is_following_issuer(&self) -> bool {
+        let follows = |m: &&Membership| !m.standing.sequencer && !m.standing.left;
+        self.membership.as_ref().filter(follows).is_some_and(|m| m.issuer.is_some())
+    }
+
     /// Carries out a command.
     pub(crate) fn submit(&mut self, command: CommandV1) -> Result<Receipt, Refused> {
         self.mesh()?.submit(command, Change::default())
@@ -184,11 +193,20 @@ impl Membership {
     pub(crate) fn submit(&mut self, command: CommandV1, with: Change) -> Result<Receipt, Refused> {
         match self.chain.submit(Command::V1(command), with) {
             Some(receipt) => Ok(receipt?),
-            None => Err(Refused::new(
-                ErrorCode::Unavailable,
-                "this host follows the mesh's sequencer; run the command at the host that founded the mesh",
-            )),
+            None => {
+                let at =
+                    self.sequencer().unwrap_or("an issuer, when the mesh has a sequencer again");
+                let text =
+                    format!("this host follows the mesh's sequencer; run the command at {at}");
+                Err(Refused::new(ErrorCode::Unavailable, text))
+            }
         }
+    }
+
+    /// The member that decides the order of changes, unless it left.
+    pub(crate) fn sequencer(&self) -> Option<&str> {
+        let mut members = self.chain.ledger().members();
+        members.find(|(_, member)| member.index == SEQUENCER_INDEX).map(|(name, _)| name)
     }
 
     /// What it issues with.

@@ -62,7 +62,7 @@ impl Core {
         let token = token.map_err(|error| invalid(error.to_string()))?;
         let node = request.node.clone();
         self.submit(CommandV1::CreateToken {
-            hash: token.hash(),
+            hash: token.hash().map_err(Refused::internal)?,
             node,
             role,
             expires_at_s,

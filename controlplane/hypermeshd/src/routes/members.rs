@@ -10,6 +10,7 @@ use hypermesh_api::{
 use super::From;
 use crate::app::{Answer, App, Body};
 use crate::caller::Need;
+use crate::core::Core;
 use crate::{clock, peers, push};
 
 const VIEWER: Need = Need::Role(OperatorRole::Viewer);
@@ -32,11 +33,20 @@ pub async fn revoke(
 ) -> Answer<Revoked> {
     let now_s = clock::now_s();
     let action = format!("revoke {}", of.node);
-    let revoked = app.change(&caller, ADMIN, action, move |core| core.revoke(&of.node, now_s));
+    let way = (path::REVOKE, action);
+    let job = move |core: &mut Core, of: NodeName| core.revoke(&of.node, now_s);
+    let revoked = peers::change(&app, &caller, ADMIN, way, of, job);
     let mut reply = revoked.await?;
-    // At once, not at the next look: every second counts here.
-    reply.0.not_pushed = push::push(&app).await.err().map(|error| error.to_string());
+    push_revocation(&app, &mut reply.0).await;
     Ok(reply)
+}
+
+/// Pushes at once, not at the next look: every second counts here. What was revoked at the sequencer
+/// is pushed there, and here when it arrives.
+async fn push_revocation(app: &App, reply: &mut Revoked) {
+    if *app.height().borrow() >= reply.height {
+        reply.not_pushed = push::push(app).await.err().map(|error| error.to_string());
+    }
 }
 
 /// Puts a network behind a node.
@@ -48,7 +58,8 @@ pub async fn add_route(
     Body(route): Body<Route>,
 ) -> Answer<Done> {
     let action = format!("add-route {} {}", route.node, route.prefix);
-    app.change(&caller, ADMIN, action, move |core| core.add_route(route)).await
+    let way = (path::ROUTE_ADD, action);
+    peers::change(&app, &caller, ADMIN, way, route, Core::add_route).await
 }
 
 /// Takes a network away from a node.
@@ -60,7 +71,8 @@ pub async fn remove_route(
     Body(route): Body<Route>,
 ) -> Answer<Done> {
     let action = format!("remove-route {} {}", route.node, route.prefix);
-    app.change(&caller, ADMIN, action, move |core| core.remove_route(route)).await
+    let way = (path::ROUTE_REMOVE, action);
+    peers::change(&app, &caller, ADMIN, way, route, Core::remove_route).await
 }
 
 /// Says where the calling node is reached now.
@@ -91,7 +103,9 @@ pub async fn set_operator(
 ) -> Answer<OperatorCertificate> {
     let now_s = clock::now_s();
     let action = format!("set-role {} {:?}", request.name, request.role);
-    app.change(&caller, ADMIN, action, move |core| core.set_operator(&request, now_s)).await
+    let way = (path::OPERATORS, action);
+    let job = move |core: &mut Core, request: OperatorRequest| core.set_operator(&request, now_s);
+    peers::change(&app, &caller, ADMIN, way, request, job).await
 }
 
 /// Takes an operator's rights away for good.
@@ -104,8 +118,10 @@ pub async fn remove_operator(
 ) -> Answer<Revoked> {
     let now_s = clock::now_s();
     let action = format!("remove-operator {}", of.name);
-    let revoked = app.change(&caller, ADMIN, action, move |core| core.revoke(&of.name, now_s));
+    let way = (path::OPERATOR_REMOVE, action);
+    let job = move |core: &mut Core, of: OperatorName| core.revoke(&of.name, now_s);
+    let revoked = peers::change(&app, &caller, ADMIN, way, of, job);
     let mut reply = revoked.await?;
-    reply.0.not_pushed = push::push(&app).await.err().map(|error| error.to_string());
+    push_revocation(&app, &mut reply.0).await;
     Ok(reply)
 }

@@ -23,10 +23,12 @@ const ADMIN: Need = Need::Role(OperatorRole::Admin);
     responses((status = 200, body = Status), (status = "default", body = Refusal)))]
 pub async fn status(State(app): State<App>, Extension(caller): From) -> Answer<Status> {
     let (seen, uptime_s) = (app.stoqd().seen(), app.started().elapsed().as_secs());
+    let names = app.names().warnings();
     let job = move |core: &mut crate::core::Core| {
         let mut status = core.status();
         status.uptime_s = uptime_s;
         status.warnings.extend(seen.error.clone());
+        status.warnings.extend(names);
         status.stoqd = seen;
         Ok(status)
     };
@@ -99,7 +101,8 @@ pub async fn promote(
     Body(request): Body<AddIssuerRequest>,
 ) -> Answer<Done> {
     let action = format!("promote {}", request.node);
-    app.change(&caller, ADMIN, action, move |core| core.promote(&request)).await
+    let job = |core: &mut crate::core::Core, request| core.promote(&request);
+    peers::change(&app, &caller, ADMIN, (path::PROMOTE, action), request, job).await
 }
 
 /// The whole state as one file.

@@ -10,9 +10,9 @@ use hypermesh_api::{
 use super::From;
 use crate::app::{Answer, App, Body};
 use crate::caller::{Caller, Need};
-use crate::clock;
 use crate::core::Core;
 use crate::refused::Refused;
+use crate::{clock, peers};
 
 /// All tokens, without their secrets.
 #[utoipa::path(get, path = path::TOKENS,
@@ -36,8 +36,8 @@ pub async fn create(
     };
     let action = format!("make-token {}", request.node);
     let now_s = clock::now_s();
-    app.change(&caller, Need::Role(need), action, move |core| core.create_token(&request, now_s))
-        .await
+    let job = move |core: &mut Core, request: TokenRequest| core.create_token(&request, now_s);
+    peers::change(&app, &caller, Need::Role(need), (path::TOKENS, action), request, job).await
 }
 
 /// Exchanges a token for a certificate.

@@ -26,16 +26,16 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Host {
     pub dir: TempDir,
     pub listen: SocketAddr,
+    pub metrics: SocketAddr,
     child: Option<Child>,
 }
 
 impl Host {
     /// A host whose daemon runs.
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let listen = listener.local_addr().unwrap();
-        drop(listener);
-        let mut host = Self { dir: TempDir::new().unwrap(), listen, child: None };
+        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [listen, metrics] = listeners.map(|listener| listener.local_addr().unwrap());
+        let mut host = Self { dir: TempDir::new().unwrap(), listen, metrics, child: None };
         host.run();
         host
     }
@@ -52,6 +52,12 @@ impl Host {
         self.dir.path().join("peers.sock")
     }
 
+    /// Where the host asks for names: apart from those of other tests, as all ask port 53.
+    pub fn names(&self) -> std::net::Ipv4Addr {
+        let [high, low] = self.listen.port().to_be_bytes();
+        [127, 92, high, low].into()
+    }
+
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hypermeshd"));
         command
@@ -63,7 +69,8 @@ impl Host {
             .arg(self.peers())
             .arg("--stoqd-socket")
             .arg(self.dir.path().join("stoqd.sock"))
-            .args(["--listen", &self.listen.to_string(), "--metrics", "127.0.0.1:0"]);
+            .args(["--listen", &self.listen.to_string(), "--metrics", &self.metrics.to_string()])
+            .args(["--names", &self.names().to_string()]);
         command
     }
 

@@ -1,0 +1,206 @@
+//! Answers for the mesh's names on this host, as the ledger has them.
+//!
+//! Owns the servers of names, one for each address, and the key of the zones. Nothing here ends the
+//! daemon: where no server can be had, that is a warning of the status, and it is tried again.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use stoq_names::{Audience, Config, Listener, Member, Mesh, Names, Outcome, Zone, ZoneKey};
+
+use crate::app::App;
+use crate::core::Core;
+use crate::files::{self, Dir};
+use crate::refused::Refused;
+use crate::{bundling, clock};
+
+/// How often an address that could not be had is tried again, and the age of the signatures looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// The servers, and what keeps some from running.
+#[derive(Debug)]
+pub struct NameService {
+    /// Where this host asks.
+    host: IpAddr,
+    state: Mutex<Serving>,
+}
+
+#[derive(Debug, Default)]
+struct Serving {
+    servers: BTreeMap<IpAddr, Names>,
+    warnings: Vec<String>,
+}
+
+/// What is served at a height of the ledger.
+struct Wanted {
+    height: u64,
+    mesh: Mesh,
+    members: Vec<Member>,
+    /// This node's tunnel addresses.
+    own: Vec<IpAddr>,
+    dir: Dir,
+}
+
+/// A zone as it was last built.
+struct Built {
+    height: u64,
+    at_s: u64,
+    zone: Arc<Zone>,
+}
+
+impl NameService {
+    /// One that answers this host at `host`, once it runs.
+    #[must_use]
+    pub fn new(host: IpAddr) -> Self {
+        Self { host, state: Mutex::default() }
+    }
+
+    /// What the operator should mend.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        self.state().warnings.clone()
+    }
+
+    /// What became of the queries, by all servers.
+    #[must_use]
+    pub fn queries(&self) -> [(Outcome, u64); Outcome::ALL.len()] {
+        let state = self.state();
+        let counters: Vec<_> = state.servers.values().map(Names::counters).collect();
+        Outcome::ALL.map(|outcome| (outcome, counters.iter().map(|c| c.get(outcome)).sum()))
+    }
+
+    /// Serves the zone on these addresses and on the host's, and nowhere else. Says what failed.
+    fn serve(&self, own: &[IpAddr], zone: &Arc<Zone>) -> Vec<String> {
+        let peers = own.iter().map(|address| (*address, Audience::Peers));
+        let wanted: BTreeMap<_, _> = peers.chain([(self.host, Audience::Host)]).collect();
+        let servers = &mut self.state().servers;
+        servers.retain(|address, _| wanted.contains_key(address));
+        let mut warnings = Vec::new();
+        for (address, audience) in wanted {
+            if let Some(server) = servers.get(&address) {
+                server.replace(Arc::clone(zone));
+                continue;
+            }
+            match start(address, audience, zone) {
+                Ok(server) => drop(servers.insert(address, server)),
+                Err(why) => warnings.push(format!("names are not served at {address}: {why}")),
+            }
+        }
+        warnings
+    }
+
+    /// Ends all servers.
+    fn stop(&self) {
+        self.state().servers.clear();
+    }
+
+    /// Puts the warnings into the status; a new one is logged.
+    fn warn(&self, warnings: Vec<String>) {
+        let mut state = self.state();
+        for warning in warnings.iter().filter(|warning| !state.warnings.contains(warning)) {
+            tracing::warn!("{warning}");
+        }
+        state.warnings = warnings;
+    }
+
+    fn state(&self) -> MutexGuard<'_, Serving> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn start(address: IpAddr, audience: Audience, zone: &Arc<Zone>) -> Result<Names, String> {
+    let listener = Listener::bind(address, audience).map_err(|error| error.to_string())?;
+    let config = Config { listeners: vec![listener], upstreams: Config::default_upstreams() };
+    let names = Names::start(config, Arc::clone(zone)).map_err(|error| error.to_string())?;
+    tracing::info!(%address, ?audience, "names are served");
+    Ok(names)
+}
+
+/// Runs for as long as the daemon does: a zone at every change of the ledger, and in time anew.
+pub async fn run(app: App) {
+    let mut height = app.height();
+    let mut built = None;
+    loop {
+        let warnings = match refresh(&app, &mut built).await {
+            Ok(warnings) => warnings,
+            Err(error) => vec![format!("names are not up to date: {error}")],
+        };
+        app.names().warn(warnings);
+        // A change or the next look, whichever comes first.
+        let _ = tokio::time::timeout(LOOK_EVERY, height.changed()).await;
+    }
+}
+
+/// Serves what the ledger says now.
+async fn refresh(app: &App, built: &mut Option<Built>) -> Result<Vec<String>, Refused> {
+    let Some(wanted) = app.core(|core| Ok(wanted(core))).await? else {
+        app.names().stop();
+        *built = None;
+        return Ok(Vec::new());
+    };
+    let (now_s, own, height) = (clock::now_s(), wanted.own.clone(), wanted.height);
+    let good = built.as_ref().filter(|built| built.is_good(height, now_s));
+    let zone = match good {
+        Some(built) => Arc::clone(&built.zone),
+        None => {
+            let build = tokio::task::spawn_blocking(move || build(&wanted));
+            let zone = Arc::new(build.await.map_err(Refused::internal)??);
+            *built = Some(Built { height, at_s: now_s, zone: Arc::clone(&zone) });
+            zone
+        }
+    };
+    Ok(app.names().serve(&own, &zone))
+}
+
+impl Built {
+    /// Whether it says what the ledger says, and its signatures are young. A clock that was set back
+    /// makes them too young.
+    fn is_good(&self, height: u64, now_s: u64) -> bool {
+        let young = now_s.checked_sub(self.at_s).is_some_and(|age| age < Zone::REBUILD.as_secs());
+        self.height == height && young
+    }
+}
+
+/// What the ledger says; none on a host that belongs to no mesh.
+fn wanted(core: &mut Core) -> Option<Wanted> {
+    let dir = core.dir.clone();
+    let membership = core.mesh().ok().filter(|membership| !membership.standing.left)?;
+    let (ledger, server) = (membership.chain.ledger(), membership.standing.node.clone());
+    let of = |member| {
+        let addresses = bundling::addresses(ledger, member);
+        addresses.iter().map(IpNet::addr).collect::<Vec<_>>()
+    };
+    let own = of(ledger.member(&server)?);
+    let mesh = ledger.mesh()?;
+    let prefixes = [Some(mesh.prefix.into()), mesh.ipv4.map(Into::into)];
+    let members = ledger
+        .members()
+        .map(|(name, member)| Member { name: name.to_owned(), addresses: of(member) })
+        .collect();
+    let prefixes = prefixes.into_iter().flatten().collect();
+    let mesh = Mesh { name: mesh.name.clone(), server, prefixes };
+    Some(Wanted { height: ledger.height(), mesh, members, own, dir })
+}
+
+/// Builds and signs the zone.
+fn build(wanted: &Wanted) -> Result<Zone, Refused> {
+    let key = key(&wanted.dir)?;
+    // The ledger's height modulo 2³² (RFC 1982).
+    #[allow(clippy::cast_possible_truncation, reason = "serial numbers wrap")]
+    let serial = wanted.height as u32;
+    let (mesh, members) = (&wanted.mesh, &wanted.members);
+    Zone::build(mesh, members, serial, &key, clock::system_time()).map_err(Refused::internal)
+}
+
+/// The key of the zones: read, or made once. It is this host's own trust anchor, so it stays.
+fn key(dir: &Dir) -> Result<ZoneKey, Refused> {
+    if let Some(pem) = dir.read(files::ZONE_KEY)? {
+        return ZoneKey::from_pem(&pem).map_err(Refused::internal);
+    }
+    let key = ZoneKey::generate().map_err(Refused::internal)?;
+    dir.write(files::ZONE_KEY, 0o600, key.to_pem().as_bytes())?;
+    Ok(key)
+}
