@@ -4,6 +4,10 @@
 //! FIN without bytes) has only been queued: an acknowledgement between the two would have the peer wait
 //! for the end for ever. So an end is given to quiche right before the packet that carries it. A
 //! connection owns this, and asks it before each packet.
+//!
+//! What this cannot mend (quiche 0.30, issue 2525 of its repository): an end that leaves alone within a
+//! round trip of the last byte, while the peer has ended already, and whose packet is lost. Its stream is
+//! forgotten with the acknowledgement of the bytes, and the end is not repeated.
 
 use crate::buffers::Buffers;
 
