@@ -13,6 +13,7 @@ use crate::blackhole::BlackHole;
 use crate::buffers::Buffers;
 use crate::control::{ControlError, Decoder, Frame, Hello, Proof};
 use crate::endpoint::StreamId;
+use crate::ends::Ends;
 use crate::fragment::Reassembler;
 use crate::governor::{Governor, PathView};
 use crate::mesh::{Incoming, Mesh, Outgoing};
@@ -151,6 +152,7 @@ pub(crate) struct Conn {
     pub streams: Vec<StreamId>,
     /// How many of them this node has opened.
     pub streams_opened: u64,
+    pub ends: Ends,
     /// It was replaced, and is kept for its streams until then.
     pub retired: Option<Instant>,
     /// It is closed, and kept until then for what its streams have delivered.
@@ -212,6 +214,7 @@ impl Conn {
             reassembly: None,
             streams: Vec::new(),
             streams_opened: 0,
+            ends: Ends::default(),
             retired: None,
             unread_until: None,
             black_hole: BlackHole::default(),
@@ -393,8 +396,9 @@ impl Conn {
         next: impl FnOnce(usize) -> Option<PacketBuf>,
     ) -> Option<Transmit> {
         self.flush_outbox();
+        let ends = self.ends.say(&mut self.quic);
         let mut waiting = self.quic.dgram_send_queue_len();
-        if waiting == 0 && self.governor.permits(now, self.probe_timeout * 3) {
+        if waiting == 0 && !ends && self.governor.permits(now, self.probe_timeout * 3) {
             let queued = next(self.datagram_max).map(|payload| self.quic.dgram_send_buf(payload));
             waiting = usize::from(queued.is_some_and(|queued| queued.is_ok()));
         }

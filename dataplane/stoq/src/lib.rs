@@ -24,6 +24,7 @@ pub mod context;
 pub mod control;
 pub mod dial;
 mod endpoint;
+mod ends;
 pub mod fragment;
 mod governor;
 mod link;

@@ -8,12 +8,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use network::{Node, classical, pki, run_until};
+use network::{Node, classical, deliver, pki, run_until};
 use stoq::control::Proof;
 use stoq::mesh::Mesh;
 use stoq::settings::Settings;
 use stoq::task::{Done, Task};
-use stoq::{Event, Peer, PeerId};
+use stoq::{Event, Peer, PeerId, StreamEvent};
+use stoq_buffer::PacketBuf;
 use stoq_telemetry::DropReason;
 
 const A: &str = "[fd00::1]:9292";
@@ -138,6 +139,59 @@ fn a_node_that_cannot_sign_says_so_and_gets_no_link() {
     run_until(&mut a, &mut b, &mut pass_all, |a, _| a.dropped(DropReason::ProofRefused) > 0);
     assert!(refusals(&a).contains("cannot prove its own keys: no key"));
     assert!(!b.is_up());
+}
+
+/// Delivers until one end has nothing more to say; the other says nothing.
+fn drain(from: &mut Node, to: &mut Node) {
+    while deliver(from, to, &mut pass_all) > 0 {}
+}
+
+#[test]
+fn what_came_while_a_proof_was_verified_needs_no_further_packet() {
+    let dir = pki(&["edge-a", "edge-b"]);
+    let (mut a, mut b) = pair(dir.path());
+    a.hold = |done| matches!(done, Done::Verified(..));
+    run_until(&mut a, &mut b, &mut pass_all, |a, b| b.is_up() && !a.held.is_empty());
+    let now = Instant::now();
+    b.endpoint.open_stream(PeerId(0), &"copy".parse().unwrap()).unwrap();
+    b.endpoint.enqueue(PeerId(0), PacketBuf::from_slice(&[0x45; 100]), 1, false, now).unwrap();
+    b.endpoint.replace_all(now);
+    drain(&mut b, &mut a);
+    assert!(!a.is_up() && a.received.is_empty() && a.endpoint.poll_stream().is_none());
+    a.release();
+    // From here on B is not heard any more.
+    drain(&mut a, &mut b);
+    assert!(a.is_up());
+    assert_eq!(a.received.len(), 1);
+    let opened = a.endpoint.poll_stream();
+    assert!(matches!(opened, Some(StreamEvent::Opened { .. })), "{opened:?}");
+    // It was told to replace the connection.
+    run_until(&mut a, &mut b, &mut pass_all, |a, _| a.endpoint.connection_count() == 2);
+}
+
+#[test]
+fn an_end_that_signs_slowly_is_waited_for() {
+    let dir = pki(&["edge-a", "edge-b"]);
+    for slow_is_dialler in [true, false] {
+        let (mut a, mut b) = pair(dir.path());
+        let slow = if slow_is_dialler { &mut a } else { &mut b };
+        slow.hold = |done| matches!(done, Done::Signed(..));
+        let start = Instant::now();
+        run_until(&mut a, &mut b, &mut pass_all, |a, b| {
+            assert!(!a.is_up() && !b.is_up());
+            start.elapsed() > std::time::Duration::from_millis(300)
+        });
+        if slow_is_dialler {
+            a.release();
+            drain(&mut a, &mut b);
+        } else {
+            b.release();
+        }
+        // One flight of each end: nothing is repeated, nothing waits for a timer.
+        drain(&mut b, &mut a);
+        drain(&mut a, &mut b);
+        assert!(a.is_up() && b.is_up(), "the dialler is slow: {slow_is_dialler}");
+    }
 }
 
 #[test]

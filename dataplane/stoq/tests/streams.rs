@@ -7,7 +7,7 @@ mod network;
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use network::{Node, pki, run_until};
+use network::{Node, deliver, pki, run_until};
 use stoq::settings::Settings;
 use stoq::{
     Broken, OpenError, PeerId, STREAMS_PER_PEER, Service, StreamCode, StreamEvent, StreamId,
@@ -158,6 +158,29 @@ fn loss_costs_nothing_but_time() {
         x.is_over() && y.is_over()
     });
     assert!(y.got == contents(1_000_000, 3) && x.got == contents(1_000_000, 4));
+}
+
+#[test]
+fn an_end_comes_even_if_all_before_it_is_acknowledged_before_it_has_left() {
+    let dir = pki(&["edge-a", "edge-b"]);
+    let (mut a, mut b) = linked(dir.path(), &Settings::default());
+    let (here, there) = opened(&mut a, &mut b);
+    let mut buffer = [0; 16];
+    assert!(a.endpoint.finish_stream(here).unwrap());
+    run_until(&mut a, &mut b, &mut pass_all, |_, b| {
+        b.endpoint.stream_recv(there, &mut buffer).unwrap() == (0, true)
+    });
+    assert_eq!(b.endpoint.stream_send(there, b"hello", Instant::now()), Ok(5));
+    assert_ne!(deliver(&mut b, &mut a, &mut pass_all), 0, "the bytes");
+    assert!(b.endpoint.finish_stream(there).unwrap());
+    assert_ne!(deliver(&mut a, &mut b, &mut pass_all), 0, "their acknowledgement");
+    let mut got = Vec::new();
+    run_until(&mut a, &mut b, &mut pass_all, |a, _| {
+        let (len, fin) = a.endpoint.stream_recv(here, &mut buffer).unwrap();
+        got.extend_from_slice(&buffer[..len]);
+        fin
+    });
+    assert_eq!(got, b"hello");
 }
 
 #[test]

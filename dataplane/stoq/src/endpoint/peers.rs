@@ -336,6 +336,8 @@ impl Endpoint {
         }
         self.issue_spare_cid(key);
         self.take_datagrams(key, now);
+        // Streams that the peer has opened meanwhile wait for this.
+        self.activate(key);
         self.want_connections(peer, now);
         if came_up {
             self.event(Event::Up { peer, endpoint });

@@ -91,6 +91,12 @@ impl Endpoint {
         None
     }
 
+    /// Whether something may wait for [`Endpoint::poll_transmit`].
+    #[must_use]
+    pub fn may_transmit(&self) -> bool {
+        !self.active.is_empty()
+    }
+
     fn end_turn(&mut self) {
         self.sent_in_turn = 0;
         if let Some(key) = self.active.pop_front() {

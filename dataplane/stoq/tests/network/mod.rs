@@ -33,6 +33,9 @@ pub struct Node {
     pub asked: Vec<Task>,
     /// Does what an attacker would to the proofs of this node.
     pub alter: Option<Alter>,
+    /// Keeps what these tasks gave until [`Node::release`], as a busy thread would.
+    pub hold: fn(&Done) -> bool,
+    pub held: Vec<Done>,
 }
 
 pub type Alter = Box<dyn FnMut(&Task, Done) -> Done>;
@@ -104,7 +107,9 @@ impl Node {
         let endpoint = Endpoint::new(local, settings, credentials, Instant::now()).unwrap();
         let address = address.parse().unwrap();
         let (received, events, asked) = (Vec::new(), Vec::new(), Vec::new());
-        Self { endpoint, address, drops, received, events, sent: 0, asked, alter: None }
+        let hold = |_: &Done| false;
+        let (held, alter) = (Vec::new(), None);
+        Self { endpoint, address, drops, received, events, sent: 0, asked, alter, hold, held }
     }
 
     /// Does what the daemon's other threads do.
@@ -122,6 +127,19 @@ impl Node {
                 Some(alter) => alter(&task, done),
                 None => done,
             };
+            if (self.hold)(&done) {
+                self.held.push(done);
+            } else {
+                self.endpoint.done(done, Instant::now());
+            }
+        }
+    }
+
+    /// The busy thread is done with what it held.
+    pub fn release(&mut self) {
+        assert!(!self.held.is_empty(), "nothing was held");
+        self.hold = |_| false;
+        for done in self.held.drain(..) {
             self.endpoint.done(done, Instant::now());
         }
     }

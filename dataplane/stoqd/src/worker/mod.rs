@@ -243,7 +243,9 @@ impl Worker {
             if self.stopping && self.endpoint.is_drained() {
                 return Ok(());
             }
-            if self.blocked || (received == 0 && read == 0 && sent == 0 && moved == 0) {
+            let idle = received == 0 && read == 0 && sent == 0 && moved == 0;
+            // The end of a stream, for instance, is something to send without a byte moved.
+            if self.blocked || idle && !self.endpoint.may_transmit() {
                 self.sleep()?;
             }
         }

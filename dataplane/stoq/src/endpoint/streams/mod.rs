@@ -79,7 +79,7 @@ struct Stream {
     awaits: Awaits,
     /// Our header or answer, as far as it waits for flow control.
     lead: Vec<u8>,
-    /// Our FIN was given to quiche.
+    /// We have said that nothing more comes.
     sent_fin: bool,
     /// The peer's FIN was read.
     got_fin: bool,
@@ -316,18 +316,13 @@ impl Endpoint {
         let known = self.streams.table.get_mut(&stream).ok_or(Broken::Lost)?;
         let key = known.key;
         let conn = self.conns.get_mut(key).ok_or(Broken::Lost)?;
-        match conn.quic.stream_send(known.id, &[], true) {
-            Ok(_) => {
-                known.sent_fin = true;
-                self.wake(key);
-                Ok(true)
-            }
-            Err(quiche::Error::Done) => {
-                known.wants_room = true;
-                Ok(false)
-            }
-            Err(error) => Err(self.fail(stream, error)),
+        if let Err(error) = conn.quic.stream_capacity(known.id) {
+            return Err(self.fail(stream, error));
         }
+        conn.ends.push(known.id);
+        known.sent_fin = true;
+        self.wake(key);
+        Ok(true)
     }
 
     /// Breaks a stream off, in both directions. It is gone.
@@ -335,6 +330,7 @@ impl Endpoint {
         let Some(known) = self.streams.table.get(&stream) else { return };
         let (key, id) = (known.key, known.id);
         if let Some(conn) = self.conns.get_mut(key) {
+            conn.ends.forget(id);
             for direction in [quiche::Shutdown::Read, quiche::Shutdown::Write] {
                 // A direction that has ended already needs no more words.
                 let _ended = conn.quic.stream_shutdown(id, direction, code as u64);
