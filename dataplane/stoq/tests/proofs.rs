@@ -75,19 +75,17 @@ fn altered(mut change: impl FnMut(Proof) -> Proof + 'static) -> Option<network::
 #[test]
 fn an_altered_proof_is_refused_in_either_part_and_by_either_end() {
     let dir = pki(&["edge-a", "edge-b"]);
-    for from_dialler in [true, false] {
-        // Somewhere in the classical part, and in the alternative one.
-        for from_end in [false, true] {
-            let (mut a, mut b) = pair(dir.path());
-            let flip = move |mut proof: Proof| {
-                let at = if from_end { proof.signature.len() - 40 } else { 40 };
-                proof.signature[at] ^= 1;
-                proof
-            };
-            let sender = if from_dialler { &mut a } else { &mut b };
-            sender.alter = altered(flip);
-            refused(a, b, from_dialler);
-        }
+    // Somewhere in the classical part, and in the alternative one.
+    for (from_dialler, from_end) in [(true, false), (true, true), (false, false), (false, true)] {
+        let (mut a, mut b) = pair(dir.path());
+        let flip = move |mut proof: Proof| {
+            let length = proof.signature.len();
+            proof.signature[if from_end { length - 40 } else { 40 }] ^= 1;
+            proof
+        };
+        let sender = if from_dialler { &mut a } else { &mut b };
+        sender.alter = altered(flip);
+        refused(a, b, from_dialler);
     }
 }
 

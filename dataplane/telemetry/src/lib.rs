@@ -58,7 +58,7 @@ drop_reasons! {
     HandshakeFailed "handshake_failed" "A handshake failed: TLS alert, unknown ALPN or no common algorithm."
     CertificateRefused "certificate_refused" "A peer's certificate was foreign, expired, not yet valid or not for this mesh."
     ProofRefused "proof_refused" "A peer did not prove that it holds both keys of its certificate on this connection."
-    PolicyMismatch "policy_mismatch" "A peer's [identity] policy differs: one end wants proofs, the other none."
+    PolicyMismatch "policy_mismatch" "A peer's `policy` of identity differs: one end wants proofs, the other none."
     Revoked "revoked" "A peer's keys or name are in the revocation set: its link was cut, or its handshake refused."
     LogProofRefused "log_proof_refused" "A peer's certificate is not proven to be in its issuer's log, and the grace period is over."
     RevocationsRefused "revocations_refused" "A revocation set was forged, of another mesh, or older than the one in force."

@@ -74,7 +74,7 @@ pub fn write(root: &Authority, directory: &Path) -> Result<(), Failure> {
     fs::write(&certificate, pem::certificate(root.certificate())).map_err(failed(&certificate))
 }
 
-/// Removes what [`write`] wrote, for a mesh that does not come to be.
+/// Removes what [`write()`] wrote, for a mesh that does not come to be.
 pub fn remove(directory: &Path) {
     for file in [KEY, CERTIFICATE] {
         // It is said that the mesh was not made; a root of no mesh signs nothing that is trusted.
