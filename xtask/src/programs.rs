@@ -14,12 +14,18 @@ use crate::step::Step;
 use crate::test::name_binaries;
 use crate::workspace;
 
+/// What the data plane alone runs.
+const DATA_PLANE: &[&str] = &["stoqd", "stoqctl", "stoq-perf"];
+
+/// What a mesh runs.
+const MESH: &[&str] = &["stoqd", "hypermeshd", "stoqctl", "stoq-perf"];
+
 /// Builds and becomes the demo.
 ///
 /// # Errors
 /// When a package is missing, something does not compile, or the demo cannot be started.
 pub fn demo(options: &[String]) -> Result<()> {
-    start("demo", options)
+    start("demo", options, DATA_PLANE)
 }
 
 /// Builds and becomes the benchmark `name`.
@@ -29,12 +35,12 @@ pub fn demo(options: &[String]) -> Result<()> {
 pub fn bench(name: &str, options: &[String]) -> Result<()> {
     let mut all = vec![name.to_owned()];
     all.extend_from_slice(options);
-    start("stoq-perf", &all)
+    start("stoq-perf", &all, if name == "revoke" { MESH } else { DATA_PLANE })
 }
 
-fn start(program: &str, options: &[String]) -> Result<()> {
+fn start(program: &str, options: &[String], packages: &[&str]) -> Result<()> {
     setup::run(setup::Scope::All)?;
-    let packages = ["-p", "stoqd", "-p", "stoqctl", "-p", "stoq-perf"];
+    let packages = packages.iter().flat_map(|package| ["-p", package]);
     Step {
         log: "build-release",
         title: "build the release binaries (BoringSSL takes minutes the first time)",
