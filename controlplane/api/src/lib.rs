@@ -14,6 +14,7 @@ mod ledger;
 mod log;
 mod member;
 mod mesh;
+mod names;
 pub mod path;
 mod status;
 
@@ -34,6 +35,7 @@ pub use mesh::{
     AddIssuerRequest, FoundReply, FoundRequest, IssuerRequest, IssuerRequestOf, JoinReply,
     JoinRequest, NodeName,
 };
+pub use names::{Names, TrustAnchor};
 pub use status::{CertificateStatus, State, Status, StoqdStatus};
 
 /// The version of this API: the first part of every path.

@@ -20,7 +20,9 @@ pub const PROMOTE: &str = "/v1/mesh/promote";
 pub const TOKENS: &str = "/v1/tokens";
 /// `POST` (no certificate): enrolment. [`EnrolRequest`](crate::EnrolRequest).
 pub const ENROL: &str = "/v1/enrol";
-/// `POST` (node): renews its own certificate. [`RenewRequest`](crate::RenewRequest).
+/// `GET`: [`Names`](crate::Names).
+pub const NAMES: &str = "/v1/names";
+/// `POST` (node; without a link by proving its keys): renews its own certificate. [`RenewRequest`](crate::RenewRequest).
 pub const RENEW: &str = "/v1/renew";
 /// `GET`: [`Members`](crate::Members).
 pub const MEMBERS: &str = "/v1/members";

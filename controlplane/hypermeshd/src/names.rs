@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hypermesh_api::TrustAnchor;
 use ipnet::IpNet;
 use stoq_names::{Audience, Config, Listener, Member, Mesh, Names, Outcome, Zone, ZoneKey};
 
@@ -32,6 +33,8 @@ pub struct NameService {
 struct Serving {
     servers: BTreeMap<IpAddr, Names>,
     warnings: Vec<String>,
+    /// What they serve.
+    zone: Option<Arc<Zone>>,
 }
 
 /// What is served at a height of the ledger.
@@ -64,6 +67,22 @@ impl NameService {
         self.state().warnings.clone()
     }
 
+    /// Where this host asks, for which domains, and by what their signatures are verified.
+    #[must_use]
+    pub fn answers_for(&self) -> hypermesh_api::Names {
+        let zone = self.state().zone.clone();
+        let anchors = zone.iter().flat_map(|zone| zone.anchors()).map(|anchor| TrustAnchor {
+            zone: anchor.zone.clone(),
+            dnskey: anchor.dnskey.clone(),
+            ds: anchor.ds.clone(),
+        });
+        hypermesh_api::Names {
+            server: self.host,
+            anchors: anchors.collect(),
+            domains: zone.as_ref().map(|zone| zone.domains()).unwrap_or_default(),
+        }
+    }
+
     /// What became of the queries, by all servers.
     #[must_use]
     pub fn queries(&self) -> [(Outcome, u64); Outcome::ALL.len()] {
@@ -76,7 +95,9 @@ impl NameService {
     fn serve(&self, own: &[IpAddr], zone: &Arc<Zone>) -> Vec<String> {
         let peers = own.iter().map(|address| (*address, Audience::Peers));
         let wanted: BTreeMap<_, _> = peers.chain([(self.host, Audience::Host)]).collect();
-        let servers = &mut self.state().servers;
+        let mut state = self.state();
+        state.zone = Some(Arc::clone(zone));
+        let servers = &mut state.servers;
         servers.retain(|address, _| wanted.contains_key(address));
         let mut warnings = Vec::new();
         for (address, audience) in wanted {
@@ -94,7 +115,9 @@ impl NameService {
 
     /// Ends all servers.
     fn stop(&self) {
-        self.state().servers.clear();
+        let mut state = self.state();
+        state.servers.clear();
+        state.zone = None;
     }
 
     /// Puts the warnings into the status; a new one is logged.

@@ -2,6 +2,7 @@
 //! and a misspelt command is answered with the nearest one.
 
 mod mesh;
+mod resolver;
 
 use std::path::PathBuf;
 
@@ -12,6 +13,7 @@ use stoq_control::{CapturePoint, CaptureRequest, DEFAULT_SOCKET};
 use stoq_tuning::{DEFAULT_RECORD, stage_names};
 
 pub use mesh::{Behind, Create, Host, Join, Mesh, Output, Role, Route, Token};
+pub use resolver::{Resolver, ResolverStage};
 
 /// Where hypermeshd keeps this node's certificate and keys.
 pub const IDENTITY: &str = "/var/lib/hypermesh/identity.pem";
@@ -111,6 +113,9 @@ pub enum Command {
     /// Set the host so that packets reach the worker that owns them, and undo it.
     #[command(subcommand)]
     Tune(Tune),
+    /// Have this host ask hypermeshd for the mesh's names, and undo it.
+    #[command(subcommand)]
+    Names(Resolver),
 }
 
 /// `stoqctl cert`

@@ -15,6 +15,7 @@ mod failure;
 mod hypermesh;
 mod manual;
 mod mesh;
+mod names;
 mod node;
 mod pem;
 mod pki;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         Command::Reload => daemon::reload(&socket),
         Command::Drain => daemon::drain(&socket),
         Command::Doctor { config } => doctor::run(&socket, &config.config),
+        Command::Names(command) => names::run(&hypermesh, &command),
         Command::Tune(command) => tune::run(&socket, &command),
         Command::Capture(arguments) => capture::run(&socket, &arguments),
         Command::Stream { peer, service } => stream::run(&socket, peer, service),

@@ -7,6 +7,7 @@ mod ledger;
 mod log;
 mod members;
 mod mesh;
+mod names;
 mod tokens;
 
 use axum::extract::DefaultBodyLimit;
@@ -54,6 +55,7 @@ fn described() -> (Router<App>, OpenApi) {
         .routes(routes!(members::set_endpoints))
         .routes(routes!(members::operators, members::set_operator))
         .routes(routes!(members::remove_operator))
+        .routes(routes!(names::show))
         .routes(routes!(ledger::commands))
         .routes(routes!(ledger::snapshot))
         .routes(routes!(ledger::bundle))

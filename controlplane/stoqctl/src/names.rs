@@ -1,0 +1,159 @@
+//! `stoqctl names`: makes this host ask hypermeshd for the mesh's names, and undoes it.
+//!
+//! The stages are those of `stoq-names`: one for systemd-resolved, one for resolv.conf. What they are to
+//! say comes from hypermeshd.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use hypermesh_api::{Names, path};
+use stoq_names::host::{Change, HostError, ORIGINAL, PATH, ResolvConf, Resolved};
+use stoq_tuning::{Finding, Verdict};
+
+use crate::cli::{Resolver, ResolverStage};
+use crate::daemon::print;
+use crate::failure::Failure;
+use crate::hypermesh::{answer, connect};
+
+/// A stage, ready to run.
+enum Stage {
+    Resolved(Resolved),
+    ResolvConf(ResolvConf),
+}
+
+/// Carries out one of the commands.
+pub fn run(socket: &Path, command: &Resolver) -> Result<(), Failure> {
+    match command {
+        Resolver::Show { output } => show(&names(socket)?, output.json),
+        Resolver::Check { stage } => {
+            let chosen = stage.stage.unwrap_or_else(own);
+            print(&found(&choose(socket, chosen, &stage.interface)?.check()))
+        }
+        Resolver::Apply { stage } => {
+            let chosen =
+                stage.stage.or_else(|| Resolved::is_there().then_some(ResolverStage::Resolved));
+            let chosen = chosen.ok_or_else(|| {
+                Failure::Usage(format!(
+                    "expected systemd-resolved, which does not run here; to have {PATH} replaced \
+                     instead, say so: stoqctl names apply resolv-conf"
+                ))
+            })?;
+            done(choose(socket, chosen, &stage.interface)?.apply(), "the host asks hypermeshd")
+        }
+        Resolver::Undo { stage } => {
+            let chosen = stage.stage.unwrap_or_else(own);
+            done(restorable(chosen, &stage.interface).undo(), "the host asks what it asked before")
+        }
+    }
+}
+
+/// The stage of this host if nobody says otherwise.
+fn own() -> ResolverStage {
+    if Resolved::is_there() { ResolverStage::Resolved } else { ResolverStage::ResolvConf }
+}
+
+fn names(socket: &Path) -> Result<Names, Failure> {
+    let names: Names = connect(socket)?.get(path::NAMES)?;
+    if names.domains.is_empty() {
+        return Err(Failure::Refused(
+            "expected hypermeshd to serve names, got none; create or join a mesh first, or look at \
+             its log"
+                .to_owned(),
+        ));
+    }
+    Ok(names)
+}
+
+fn choose(socket: &Path, stage: ResolverStage, interface: &str) -> Result<Stage, Failure> {
+    let Names { server, domains, .. } = names(socket)?;
+    Ok(match stage {
+        ResolverStage::Resolved => {
+            Stage::Resolved(Resolved { interface: interface.to_owned(), server, domains })
+        }
+        ResolverStage::ResolvConf => Stage::ResolvConf(resolv_conf(server)),
+    })
+}
+
+/// A stage that is only undone: hypermeshd need not run for that.
+fn restorable(stage: ResolverStage, interface: &str) -> Stage {
+    let server = stoq_names::LOOPBACK.into();
+    match stage {
+        ResolverStage::Resolved => Stage::Resolved(Resolved {
+            interface: interface.to_owned(),
+            server,
+            domains: Vec::new(),
+        }),
+        ResolverStage::ResolvConf => Stage::ResolvConf(resolv_conf(server)),
+    }
+}
+
+fn resolv_conf(server: IpAddr) -> ResolvConf {
+    ResolvConf { path: PathBuf::from(PATH), original: PathBuf::from(ORIGINAL), server }
+}
+
+impl Stage {
+    fn check(&self) -> Finding {
+        match self {
+            Self::Resolved(stage) => stage.check(),
+            Self::ResolvConf(stage) => stage.check(),
+        }
+    }
+
+    fn apply(&self) -> Result<Change, HostError> {
+        match self {
+            Self::Resolved(stage) => stage.apply(),
+            Self::ResolvConf(stage) => stage.apply(),
+        }
+    }
+
+    fn undo(&self) -> Result<Change, HostError> {
+        match self {
+            Self::Resolved(stage) => stage.undo(),
+            Self::ResolvConf(stage) => stage.undo(),
+        }
+    }
+}
+
+/// One line: what is, what it should be, and what that gains.
+fn found(finding: &Finding) -> String {
+    let Finding { stage, is, should, why, mend, .. } = finding;
+    if finding.verdict == Verdict::Good {
+        return format!("{stage}  {is} (good)\n");
+    }
+    format!("{stage}  {is} -> {should} ({why}); {mend}\n")
+}
+
+fn done(change: Result<Change, HostError>, what: &str) -> Result<(), Failure> {
+    match change {
+        Ok(Change::Made) => print(&format!("Done: {what}.\n")),
+        Ok(Change::None) => print(&format!("Nothing to do: {what}.\n")),
+        Err(error) => Err(Failure::Refused(error.to_string())),
+    }
+}
+
+fn show(names: &Names, json: bool) -> Result<(), Failure> {
+    answer(json, names, |names| {
+        let mut text = format!("asked at {}: {}\n", names.server, names.domains.join(", "));
+        for anchor in &names.anchors {
+            text += &format!(
+                "{} IN DNSKEY {}\n{} IN DS {}\n",
+                anchor.zone, anchor.dnskey, anchor.zone, anchor.ds
+            );
+        }
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_is_one_line_with_what_mends_it() {
+        let mut finding = Finding::good("resolved", "stoq0 asks 127.0.92.53".to_owned());
+        assert_eq!(found(&finding), "resolved  stoq0 asks 127.0.92.53 (good)\n");
+        finding.verdict = Verdict::Advice;
+        finding.mend = "resolvectl dns stoq0 127.0.92.53".to_owned();
+        assert!(found(&finding).ends_with("; resolvectl dns stoq0 127.0.92.53\n"));
+    }
+}
