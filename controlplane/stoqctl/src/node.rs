@@ -11,14 +11,18 @@ use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 use stoq_control::{DEFAULT_SOCKET, LinkState, Status};
-use stoq_identity::{Identity, Span, VerifyError};
+use stoq_identity::{CertificateInfo, Identity, Span, VerifyError};
 use stoq_tuning::{Finding, Plan, Verdict};
 
 use crate::daemon::fetch_status;
 use crate::table::state;
 
-/// How long before its end a certificate is worth a remark: three weekly rounds of maintenance.
+/// How long before its end a certificate that an operator renews is worth a remark: three weekly rounds of
+/// maintenance.
 const RENEWAL: Duration = Duration::from_secs(21 * 24 * 60 * 60);
+
+/// A certificate that lives no longer than this is renewed by hypermeshd.
+const BY_ITSELF: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 
 /// Where stoqd listens when the configuration does not say.
 const DEFAULT_PORT: u16 = 9292;
@@ -144,16 +148,17 @@ pub fn identity(files: &Files, now: SystemTime) -> Vec<Finding> {
     let mut findings: Vec<Finding> =
         warnings.map(|text| bad(Verdict::Advice, text, "mode 0600", &chmod(&files.key))).collect();
     let left = identity.not_after().duration_since(now).unwrap_or_default();
+    let (least, renew) = upkeep(&identity, issue);
     findings.push(match identity.check(now) {
         Err(error @ VerifyError::NotYetValid { .. }) => {
             let clock = "timedatectl set-ntp true (then look at the clock with `date`)";
             bad(Verdict::Problem, error.to_string(), "a clock that is right", clock)
         }
-        Err(error) => bad(Verdict::Problem, error.to_string(), "valid now", issue),
-        Ok(()) if left < RENEWAL => {
+        Err(error) => bad(Verdict::Problem, error.to_string(), "valid now", &renew),
+        Ok(()) if left < least => {
             let is = format!("{} ends in {}", identity.id(), Span(left));
-            let should = format!("more than {} left", Span(RENEWAL));
-            bad(Verdict::Advice, is, &should, &format!("{issue}; then `stoqctl reload`"))
+            let should = format!("more than {} left", Span(least));
+            bad(Verdict::Advice, is, &should, &renew)
         }
         Ok(()) => {
             let valid = format!("{}, valid for {} more", identity.id(), Span(left));
@@ -161,6 +166,17 @@ pub fn identity(files: &Files, now: SystemTime) -> Vec<Finding> {
         }
     });
     findings
+}
+
+/// How much of its life a certificate should have left, and who renews it how: hypermeshd begins with a
+/// third of the life left, so less than a quarter means that it fails.
+fn upkeep(identity: &Identity, issue: &str) -> (Duration, String) {
+    let leaf = identity.chain().first().and_then(|der| CertificateInfo::read(der).ok());
+    let life = leaf.and_then(|leaf| leaf.not_after.duration_since(leaf.not_before).ok());
+    match life.filter(|life| *life <= BY_ITSELF) {
+        Some(life) => (life / 4, "look in hypermeshd's log why it does not renew it".to_owned()),
+        None => (RENEWAL, format!("{issue}; then `stoqctl reload`")),
+    }
 }
 
 fn chmod(key: &Path) -> String {
@@ -230,11 +246,12 @@ mod tests {
 
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-    fn issued(now: SystemTime) -> (TempDir, Files) {
+    fn issued(now: SystemTime, life: Duration) -> (TempDir, Files) {
         let directory = TempDir::new().unwrap();
         let (root, out) = (directory.path().join("pki"), directory.path().join("out"));
         stoq_pki::init(&root, "hq", now).unwrap();
-        stoq_pki::issue(&root, "edge-a", &out, now).unwrap();
+        let authority = stoq_pki::Authority::open(&root).unwrap();
+        authority.issue("edge-a", now, now + life).unwrap().write(&out).unwrap();
         let path = |name| out.join(name);
         let files = Files {
             certificate: path("node.crt"),
@@ -251,7 +268,7 @@ mod tests {
     #[test]
     fn a_fresh_identity_is_good_and_an_ageing_one_is_remarked_on() {
         let now = SystemTime::now();
-        let (_directory, files) = issued(now);
+        let (_directory, files) = issued(now, 90 * DAY);
         assert_eq!(verdicts(&identity(&files, now)), [Verdict::Good]);
         assert_eq!(verdicts(&identity(&files, now + 80 * DAY)), [Verdict::Advice]);
         assert_eq!(verdicts(&identity(&files, now + 91 * DAY)), [Verdict::Problem]);
@@ -261,10 +278,21 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_of_a_day_is_good_until_its_renewal_is_overdue() {
+        let now = SystemTime::now();
+        let (_directory, files) = issued(now, DAY);
+        for (age, verdict) in [(0, Verdict::Good), (17, Verdict::Good), (19, Verdict::Advice)] {
+            let found = identity(&files, now + DAY * age / 24);
+            assert_eq!(verdicts(&found), [verdict], "after {age} h");
+            assert!(verdict == Verdict::Good || found[0].mend.contains("hypermeshd"), "{found:?}");
+        }
+    }
+
+    #[test]
     fn an_exposed_key_is_advice_and_a_missing_one_a_problem() {
         use std::os::unix::fs::PermissionsExt;
         let now = SystemTime::now();
-        let (_directory, files) = issued(now);
+        let (_directory, files) = issued(now, 90 * DAY);
         fs::set_permissions(&files.key, fs::Permissions::from_mode(0o644)).unwrap();
         let exposed = identity(&files, now);
         assert_eq!(verdicts(&exposed), [Verdict::Advice, Verdict::Good]);
