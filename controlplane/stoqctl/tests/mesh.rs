@@ -272,9 +272,12 @@ fn a_backup_brings_the_mesh_back_elsewhere() {
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(host.run(&["backup", name]).status.code(), Some(2), "a file was overwritten");
     let other = Host::with_daemon("restore").unwrap();
-    let restored = other.run(&["restore", name]);
+    let config = other.path("stoqd.toml");
+    let restored = other.run(&["restore", name, "--config", config.to_str().unwrap()]);
     assert_eq!(restored.status.code(), Some(0), "{}", text(&restored.stderr));
     let (here, there) = (host.json(&["mesh", "members"]), other.json(&["mesh", "members"]));
     assert_eq!(here, there);
+    let written = fs::read_to_string(&config).unwrap();
+    assert!(written.contains("name = \"edge-a\""), "{written}");
     assert_eq!(other.run(&["restore", name]).status.code(), Some(1), "over a mesh");
 }

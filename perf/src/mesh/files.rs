@@ -31,6 +31,8 @@ for part in etc var/lib; do
     mkdir -p "$1/$part" "$1/work/$part"
     mount -t overlay overlay -o "lowerdir=/$part,upperdir=$1/$part,workdir=$1/work/$part" "/$part"
 done
+# Bare, whatever this machine has itself.
+rm -rf /etc/stoq /var/lib/stoq /var/lib/stoq-root /var/lib/hypermesh
 mount -t tmpfs tmpfs /run
 hostname "$2"
 for user in hypermesh:62101 stoq:62102; do
