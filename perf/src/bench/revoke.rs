@@ -12,10 +12,14 @@ use crate::{Error, Result, wait};
 use hdrhistogram::Histogram;
 use serde_json::json;
 use std::fs;
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// Longest time that is waited for a cut-off: five times what is promised.
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// A round takes no less: hypermeshd takes 60 enrolments from one address in a minute.
+const PACE: Duration = Duration::from_millis(1100);
 
 /// What to run.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +44,7 @@ pub fn run(plan: &Plan) -> Result<()> {
     let mut each = new_histogram()?;
     let mut last = new_histogram()?;
     for round in 1..=plan.rounds {
+        let next = Instant::now() + PACE;
         let took = revoke_one(&hosts, &mut guest, &format!("guest-{round}"))?;
         let mut slowest = 0;
         for time in took {
@@ -49,6 +54,7 @@ pub fn run(plan: &Plan) -> Result<()> {
         }
         last.saturating_record(slowest);
         println!("{round:4}: the last of {} after {:.0} ms", hosts.len(), slowest as f64 / 1e3);
+        thread::sleep(next.saturating_duration_since(Instant::now()));
     }
     report(plan, &host, &each, &last)
 }
