@@ -211,9 +211,9 @@ fn wanted(core: &mut Core) -> Option<Wanted> {
 /// Builds and signs the zone.
 fn build(wanted: &Wanted) -> Result<Zone, Refused> {
     let key = key(&wanted.dir)?;
-    // The ledger's height modulo 2³² (RFC 1982).
-    #[allow(clippy::cast_possible_truncation, reason = "serial numbers wrap")]
-    let serial = wanted.height as u32;
+    // The ledger's height modulo 2³²: serial numbers wrap (RFC 1982).
+    let [.., a, b, c, d] = wanted.height.to_be_bytes();
+    let serial = u32::from_be_bytes([a, b, c, d]);
     let (mesh, members) = (&wanted.mesh, &wanted.members);
     Zone::build(mesh, members, serial, &key, clock::system_time()).map_err(Refused::internal)
 }

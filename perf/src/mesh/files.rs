@@ -28,8 +28,8 @@ const READY: &str = "files are mounted";
 const SCRIPT: &str = r#"
 mount -t tmpfs tmpfs "$1"
 for part in etc var/lib; do
-    mkdir -p "$1/$part" "$1/work/$part"
-    mount -t overlay overlay -o "lowerdir=/$part,upperdir=$1/$part,workdir=$1/work/$part" "/$part"
+    mkdir -p "$1/$part" "$1/overlay/$part"
+    mount -t overlay overlay -o "lowerdir=/$part,upperdir=$1/$part,workdir=$1/overlay/$part" "/$part"
 done
 # Bare, whatever this machine has itself.
 rm -rf /etc/stoq /var/lib/stoq /var/lib/stoq-root /var/lib/hypermesh
