@@ -34,8 +34,6 @@ impl Label {
     pub const AUDIT_HEAD: Self = Self("audit head 1");
     /// A request for a certificate.
     pub const ENROLMENT: Self = Self("enrolment 1");
-    /// A whole mesh's state, as handed to a node.
-    pub const BUNDLE: Self = Self("bundle 1");
 
     /// Its text.
     #[must_use]
