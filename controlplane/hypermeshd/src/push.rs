@@ -45,7 +45,10 @@ pub async fn run(app: App) {
     loop {
         let (presence, pause) = match bring_up(&app).await {
             Ok(presence) => (presence, LOOK_EVERY),
-            Err(PushError::Stoqd(StoqdError::Unreachable { .. })) => (None, SEEK_EVERY),
+            // A stoqd that ends while it is asked is as absent as one that does not listen.
+            Err(PushError::Stoqd(StoqdError::Unreachable { .. } | StoqdError::Ended(_))) => {
+                (None, SEEK_EVERY)
+            }
             Err(error) => {
                 tracing::debug!(%error, "stoqd does not have the newest bundle");
                 (None, LOOK_EVERY)

@@ -50,7 +50,10 @@ pub enum StoqdError {
         /// What the kernel said.
         source: std::io::Error,
     },
-    /// It did not answer.
+    /// It ended while it was asked.
+    #[error("expected an answer from stoqd, got the end of its connection: {0}")]
+    Ended(std::io::Error),
+    /// It did not answer, or what no stoqd answers.
     #[error("expected an answer from stoqd, got: {0}")]
     Broken(String),
     /// It refused.
@@ -152,7 +155,7 @@ impl Stoqd {
 async fn answer(stream: &mut UnixStream, request: Request) -> Result<Response, StoqdError> {
     let exchanged = tokio::time::timeout(ANSWER_TIMEOUT, exchange(stream, request)).await;
     let reply = match exchanged {
-        Ok(reply) => reply.map_err(|error| StoqdError::Broken(error.to_string()))?,
+        Ok(reply) => reply?,
         Err(_) => return Err(StoqdError::Broken(format!("none in {ANSWER_TIMEOUT:?}"))),
     };
     match reply.response {
@@ -161,16 +164,17 @@ async fn answer(stream: &mut UnixStream, request: Request) -> Result<Response, S
     }
 }
 
-async fn exchange(stream: &mut UnixStream, request: Request) -> std::io::Result<Reply> {
-    let line = encode(&Call::new(request)).map_err(std::io::Error::other)?;
-    stream.write_all(&line).await?;
+async fn exchange(stream: &mut UnixStream, request: Request) -> Result<Reply, StoqdError> {
+    let broken = |error: stoq_control::LineError| StoqdError::Broken(error.to_string());
+    let line = encode(&Call::new(request)).map_err(broken)?;
+    stream.write_all(&line).await.map_err(StoqdError::Ended)?;
     let mut reply = Vec::new();
     // Byte by byte: after the line of a stream's reply, the bytes are the peer's.
     loop {
-        let byte = stream.read_u8().await?;
+        let byte = stream.read_u8().await.map_err(StoqdError::Ended)?;
         reply.push(byte);
         if byte == b'\n' || reply.len() > stoq_control::MAX_REPLY_BYTES {
-            return decode_reply(&reply).map_err(std::io::Error::other);
+            return decode_reply(&reply).map_err(broken);
         }
     }
 }
