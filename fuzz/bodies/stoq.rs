@@ -86,6 +86,15 @@ fn take(reassembler: &mut Reassembler, datagram: &[u8], now: Instant) -> bool {
             assert!(datagram.ends_with(packet.as_slice()));
             return false;
         }
+        Ok(Payload::Slice(slice)) => {
+            assert!(slice.payload_len() > 0);
+            let (number, offset, head) = (slice.number, slice.offset, slice.head);
+            let Ok(Payload::Slice(again)) = context::parse(slice.seal()) else {
+                panic!("a slice that was read is none");
+            };
+            assert_eq!((again.number, again.offset, again.head), (number, offset, head));
+            return false;
+        }
         Err(_) => return false,
     };
     if let Ok(Some(whole)) = reassembler.push(header, body, now) {

@@ -4,11 +4,12 @@
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use stoq_buffer::PacketBuf;
 use stoq_checksum::Sum;
 use stoq_telemetry::Drops;
+use stoq_tunnel::assemble::{Assembler, Head, LIFE, Slice};
 use stoq_tunnel::coalesce::Coalescer;
 use stoq_tunnel::device::{Offloads, Sink};
 use stoq_tunnel::forward::Prefix;
@@ -80,6 +81,36 @@ pub fn link(data: &[u8]) {
         packets.sort();
     }
     assert_eq!(got, expected);
+}
+
+/// Slices from a peer, each behind its length (2 bytes), a byte of flags, number (1), offset, payload
+/// length, segment size (2 each) and length of the headers (1). Flags: bit 0 has a head, bit 1 is
+/// congestion, bit 2 ends a burst, bit 3 lets 3 ms pass. What is written is what the kernel can cut.
+pub fn slices(mut data: &[u8]) {
+    let (mut assembler, drops) = (Assembler::default(), Drops::default());
+    let mut sink = Cut::default();
+    let mut now = Instant::now();
+    while let Some((&[l0, l1, flags, number, o0, o1, t0, t1, s0, s1, headers], rest)) =
+        data.split_first_chunk::<11>()
+    {
+        let word = |high: u8, low: u8| u16::from_be_bytes([high, low]);
+        let (body, rest) = rest.split_at(rest.len().min(usize::from(word(l0, l1))));
+        data = rest;
+        let head = Head { total: word(t0, t1), size: word(s0, s1), headers };
+        let head = Some(head).filter(|_| flags & 1 != 0 && usize::from(headers) <= body.len());
+        let (number, offset, congested) = (number.into(), word(o0, o1), flags & 2 != 0);
+        let body = PacketBuf::from_slice(body);
+        let slice = Slice { lane: (0, 0), number, offset, congested, head, body };
+        let _refused = assembler.push(slice, now, |_| true, &mut sink, &drops);
+        if flags & 4 != 0 {
+            assembler.flush(now, &mut sink, &drops);
+            assert!(assembler.timeout().is_none_or(|at| at > now));
+        }
+        now += Duration::from_millis(if flags & 8 != 0 { 3 } else { 0 });
+    }
+    assembler.flush(now + LIFE, &mut sink, &drops);
+    assembler.flush(now + LIFE * 2, &mut sink, &drops);
+    assert_eq!(assembler.timeout(), None);
 }
 
 /// A prefix as text: what is taken prints as what it was, and what is refused says why.

@@ -9,13 +9,14 @@ use stoq_telemetry::DropReason;
 use thiserror::Error;
 
 use crate::fragment::{FRAGMENT_HEADER_LEN, FragmentHeader};
+use crate::slice::{Slice, SliceError};
 use crate::varint;
 
 /// Context 0: the body is one IP packet.
 pub const PACKET: u8 = 0;
 /// Context 1: the body is a [`FragmentHeader`] and a part of one IP packet.
 pub const FRAGMENT: u8 = 1;
-/// Context 2, reserved: a super-packet whose header is sent once.
+/// Context 2: the body is a [`Slice`] of a super-packet whose headers are sent once.
 pub const SLICED: u8 = 2;
 /// Context 3, reserved: recovery of lost packets.
 pub const RECOVERY: u8 = 3;
@@ -30,13 +31,15 @@ pub enum Payload {
     Packet(PacketBuf),
     /// A part of an IP packet.
     Fragment(FragmentHeader, PacketBuf),
+    /// A part of a super-packet.
+    Slice(Slice),
 }
 
 /// Why a datagram is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ContextError {
     /// The context is none that this version knows, or is cut off.
-    #[error("expected datagram context 0 or 1, got {got:?}: drop the datagram")]
+    #[error("expected datagram context 0, 1 or 2, got {got:?}: drop the datagram")]
     Unknown {
         /// The context, if it was whole.
         got: Option<u64>,
@@ -49,6 +52,9 @@ pub enum ContextError {
         /// Bytes after the context.
         got: usize,
     },
+    /// The datagram is no slice.
+    #[error(transparent)]
+    Slice(#[from] SliceError),
 }
 
 impl ContextError {
@@ -58,6 +64,7 @@ impl ContextError {
         match self {
             Self::Unknown { .. } => DropReason::ContextUnknown,
             Self::FragmentCut { .. } => DropReason::FragmentInvalid,
+            Self::Slice(error) => error.reason(),
         }
     }
 }
@@ -65,7 +72,7 @@ impl ContextError {
 /// Takes the context off a received datagram.
 ///
 /// # Errors
-/// When the context is unknown or the fragment header is cut off.
+/// When the context is unknown, the fragment header is cut off, or the slice is none.
 pub fn parse(mut datagram: PacketBuf) -> Result<Payload, ContextError> {
     let (context, len) =
         varint::read(datagram.as_slice()).ok_or(ContextError::Unknown { got: None })?;
@@ -79,6 +86,7 @@ pub fn parse(mut datagram: PacketBuf) -> Result<Payload, ContextError> {
             datagram.advance(FRAGMENT_HEADER_LEN);
             Ok(Payload::Fragment(header, datagram))
         }
+        Ok(SLICED) => Ok(Payload::Slice(Slice::parse(datagram)?)),
         _ => Err(ContextError::Unknown { got: Some(context) }),
     }
 }
@@ -125,7 +133,7 @@ mod tests {
     fn what_is_not_known_is_refused_with_its_reason() {
         for (bytes, reason) in [
             (&b""[..], DropReason::ContextUnknown),
-            (&[SLICED, 0], DropReason::ContextUnknown),
+            (&[SLICED, 0], DropReason::SliceInvalid),
             (&[RECOVERY, 0], DropReason::ContextUnknown),
             (&[0x40], DropReason::ContextUnknown),
             // 256: its low byte is context 0, which must not be taken for it.

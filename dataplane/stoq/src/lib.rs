@@ -32,6 +32,7 @@ pub mod mesh;
 pub mod queue;
 pub mod random;
 pub mod settings;
+pub mod slice;
 pub mod stream;
 pub mod task;
 pub mod tls;
@@ -45,8 +46,8 @@ mod network;
 extern crate self as stoq;
 
 pub use endpoint::{
-    ALWAYS_PASSES, Endpoint, Event, LinkState, LinkStatus, Local, OpenError, Peer, STREAMS_MAX,
-    STREAMS_PER_PEER, StreamEvent, StreamId, Undelivered,
+    ALWAYS_PASSES, Endpoint, Event, Inner, LinkState, LinkStatus, Local, OpenError, Peer,
+    STREAMS_MAX, STREAMS_PER_PEER, Slicing, StreamEvent, StreamId, Undelivered,
 };
 pub use stream::{Broken, SERVICE_MAX, Service, ServiceError, StreamCode};
 

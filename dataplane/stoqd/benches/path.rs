@@ -11,6 +11,7 @@ mod edges;
 use std::time::{Duration, Instant};
 
 use edges::{Edge, SEGMENTS, Wire, super_packet};
+use stoq::control::feature;
 
 /// What the daemon uses, for quiche allocates for every packet.
 #[global_allocator]
@@ -34,10 +35,10 @@ struct Stages {
 impl Stages {
     fn each(&self) -> [(&'static str, Duration); 5] {
         [
-            ("look up, segment, queue", self.segment),
+            ("look up, cut, queue", self.segment),
             ("seal", self.seal),
             ("open", self.open),
-            ("check, coalesce", self.coalesce),
+            ("check, join", self.coalesce),
             ("acknowledgements", self.acknowledge),
         ]
     }
@@ -72,7 +73,7 @@ fn round(a: &mut Edge, b: &mut Edge, depth: usize, packets: usize) -> Stages {
         });
         timed(&mut stages.seal, || there.fill(a, now));
         timed(&mut stages.open, || there.empty(a.address, b, now));
-        arrived += timed(&mut stages.coalesce, || b.deliver());
+        arrived += timed(&mut stages.coalesce, || b.deliver(now));
         timed(&mut stages.acknowledge, || {
             back.fill(b, now);
             back.empty(b.address, a, now);
@@ -91,18 +92,25 @@ fn bare_round(a: &mut quiche::Connection, b: &mut quiche::Connection) -> bare::C
     costs
 }
 
-fn main() {
-    let depth = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(8);
-    let (mut a, mut b) = edges::pair();
+/// Prints what each stage takes with these features.
+fn measure(title: &str, features: u64, depth: usize) {
+    let (mut a, mut b) = edges::pair(features);
     round(&mut a, &mut b, depth, PACKETS);
     let rounds = (0..ROUNDS).map(|_| round(&mut a, &mut b, depth, PACKETS));
     let best = rounds.min_by_key(Stages::total).unwrap();
     let each = |time: Duration| time.as_nanos() as f64 / PACKETS as f64;
-    println!("ns per packet of 1400 bytes, {depth} super-packets waiting, best of {ROUNDS} rounds");
+    println!("{title}");
     for (name, time) in best.each() {
         println!("{name:<26}{:8.0}", each(time));
     }
     println!("{:<26}{:8.0}", "all", each(best.total()));
+}
+
+fn main() {
+    let depth = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(8);
+    println!("ns per packet of 1400 bytes, {depth} super-packets waiting, best of {ROUNDS} rounds");
+    measure("in packets:", 0, depth);
+    measure("in slices:", feature::SLICED, depth);
     let (mut a, mut b) = bare::pair();
     let rounds = (0..ROUNDS).map(|_| bare_round(&mut a, &mut b));
     let best = rounds.min_by_key(|costs| costs.seal + costs.open + costs.acknowledge).unwrap();

@@ -17,6 +17,8 @@ use std::time::Instant;
 
 use bare::Costs;
 use counting::allocations;
+use stoq::control::feature;
+
 use edges::{Edge, SEGMENTS, Wire, super_packet};
 
 /// Allocations of each stage.
@@ -50,7 +52,7 @@ fn carry(a: &mut Edge, b: &mut Edge, super_packets: usize) -> Counts {
         }
         counted(&mut counts.seal, || there.fill(a, now));
         counted(&mut counts.open, || there.empty(a.address, b, now));
-        arrived += counted(&mut counts.coalesce, || b.deliver());
+        arrived += counted(&mut counts.coalesce, || b.deliver(now));
         back.fill(b, now);
         back.empty(b.address, a, now);
     }
@@ -73,7 +75,16 @@ fn bare() -> (u64, u64) {
 
 #[test]
 fn packets_cost_no_allocation_but_those_of_quiche() {
-    let (mut a, mut b) = edges::pair();
+    check(0);
+}
+
+#[test]
+fn nor_do_slices() {
+    check(feature::SLICED);
+}
+
+fn check(features: u64) {
+    let (mut a, mut b) = edges::pair(features);
     // Pools, tables and queues grow with the first packets.
     carry(&mut a, &mut b, 200);
     let counts = carry(&mut a, &mut b, 500);

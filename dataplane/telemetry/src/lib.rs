@@ -42,6 +42,8 @@ drop_reasons! {
     CodelDrop "codel" "CoDel dropped a packet that had waited too long in the queue of a link."
     FragmentInvalid "fragment_invalid" "A tunnel fragment did not fit the packet it claimed to belong to."
     FragmentTimeout "fragment_timeout" "A fragmented packet was not complete in time, or had to make room for newer ones."
+    SliceInvalid "slice_invalid" "A slice of a super-packet did not fit the super-packet it claimed to belong to."
+    SliceIncomplete "slice_incomplete" "A super-packet lacked a slice: the packets that the slice had a part in are lost."
     ContextUnknown "context_unknown" "A datagram carried a context that this version does not know."
     DeviceWrite "device_write" "The kernel refused a packet written to the tunnel device."
     DeviceRead "device_read" "A packet read from the tunnel device was malformed."

@@ -35,17 +35,17 @@ pub const MERGED_MAX: usize = 64;
 
 /// What tells flows apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Key {
-    ports: (u16, u16),
-    view: View,
+pub(crate) struct Key {
+    pub(crate) ports: (u16, u16),
+    pub(crate) view: View,
 }
 
 impl Key {
-    fn of(view: &View) -> Option<Self> {
+    pub(crate) fn of(view: &View) -> Option<Self> {
         view.ports.map(|ports| Self { ports, view: *view })
     }
 
-    fn is_same_flow(&self, other: &Self) -> bool {
+    pub(crate) fn is_same_flow(&self, other: &Self) -> bool {
         self.ports == other.ports
             && self.view.protocol == other.view.protocol
             && self.view.source == other.view.source
@@ -93,6 +93,13 @@ impl Coalescer {
         match piece.filter(|piece| !piece.closes()) {
             Some(piece) => self.start(key, piece, packet, sink, drops),
             None => write_alone(&packet, sink, drops),
+        }
+    }
+
+    /// Writes what is open of the flow of this packet: the flow goes on in another way.
+    pub fn flush_flow(&mut self, view: &View, sink: &mut impl Sink, drops: &Drops) {
+        if let Some(slot) = Key::of(view).and_then(|key| self.find(&key)) {
+            self.close(slot, sink, drops);
         }
     }
 

@@ -6,18 +6,21 @@
 //! the protocol that carries the packets.
 //!
 //! ```text
-//! site ─▶ device::Queue ─▶ packet::parse ─▶ forward::Table ─▶ segment ─▶ link
-//! site ◀─ device::Queue ◀─ coalesce ◀─ forward::Table (reverse path) ◀─ packet::parse ◀─ link
+//! site ─▶ device::Queue ─▶ packet::parse ─▶ forward::Table ─▶ slice, or segment ─▶ link
+//! site ◀─ device::Queue ◀─ assemble, coalesce ◀─ forward::Table (reverse path) ◀─ link
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests"))]
 
+pub mod assemble;
 pub mod coalesce;
 pub mod device;
 pub mod forward;
+mod header;
 pub mod icmp;
 pub mod mss;
 pub mod packet;
 pub mod segment;
+pub mod slice;
 pub mod vnet;
 
 #[cfg(test)]

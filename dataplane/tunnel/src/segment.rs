@@ -18,7 +18,7 @@ pub const SEGMENTS_MAX: usize = 8192;
 
 /// Longest headers of a super-packet: IPv6 with 128 bytes of extension headers and TCP with all
 /// options would be 228.
-const HEADERS_MAX: usize = 256;
+pub(crate) const HEADERS_MAX: usize = 256;
 
 const TCP_HEADER: usize = 20;
 pub(crate) const UDP_HEADER: usize = 8;
@@ -63,11 +63,11 @@ pub enum SegmentError {
 /// How one packet from the device becomes packets for the link: checked, not yet done.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan<'a> {
-    packet: &'a [u8],
+    pub(crate) packet: &'a [u8],
     view: &'a View,
-    header: VnetHeader,
+    pub(crate) header: VnetHeader,
     /// Where the payload starts, and how the packet is cut; `None` leaves it whole.
-    cut: Option<(usize, Super)>,
+    pub(crate) cut: Option<(usize, Super)>,
 }
 
 impl<'a> Plan<'a> {

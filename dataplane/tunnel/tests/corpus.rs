@@ -23,3 +23,8 @@ fn link() {
 fn prefix() {
     replay("tunnel_prefix", bodies::prefix);
 }
+
+#[test]
+fn slices() {
+    replay("tunnel_slices", bodies::slices);
+}

@@ -46,7 +46,7 @@ pub const CHUNK_LEN: usize = 4096;
 
 /// Features that both ends must name to use; bits that are not named here are ignored.
 pub mod feature {
-    /// Datagram context 2: a super-packet's header is sent once. Reserved.
+    /// Datagram context 2: a super-packet's headers are sent once ([`crate::slice`]).
     pub const SLICED: u64 = 1 << 0;
     /// Datagram context 3: recovery packets. Reserved.
     pub const RECOVERY: u64 = 1 << 1;

@@ -14,6 +14,8 @@ pub(super) struct Lane {
     pub backlog: Backlog,
     /// Numbers of the connections that this node dialled for the slot, rising.
     pub dialled: u32,
+    /// Number of the next super-packet that leaves in slices.
+    pub supers: u16,
     /// Inner bytes queued since the start.
     pub tx_bytes: u64,
     /// Inner packets queued since the start.
@@ -72,7 +74,14 @@ impl Link {
             None => {
                 let slot = Slot::new(number, Dialler::new(&self.peer.endpoints));
                 let backlog = Backlog::new(self.queue_bytes_max);
-                self.lanes.push(Lane { slot, backlog, dialled: 0, tx_bytes: 0, tx_packets: 0 });
+                self.lanes.push(Lane {
+                    slot,
+                    backlog,
+                    dialled: 0,
+                    supers: 0,
+                    tx_bytes: 0,
+                    tx_packets: 0,
+                });
                 self.lanes.len() - 1
             }
         };

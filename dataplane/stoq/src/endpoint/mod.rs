@@ -3,8 +3,8 @@
 //!
 //! | to the endpoint | from the endpoint |
 //! |---|---|
-//! | [`Endpoint::begin_burst`], [`Endpoint::receive`] | [`Endpoint::poll_packet`] |
-//! | [`Endpoint::enqueue`] | [`Endpoint::poll_transmit`] |
+//! | [`Endpoint::begin_burst`], [`Endpoint::receive`] | [`Endpoint::poll_inner`] |
+//! | [`Endpoint::enqueue`], [`Endpoint::enqueue_slice`] | [`Endpoint::poll_transmit`] |
 //! | [`Endpoint::handle_timeout`] | [`Endpoint::poll_timeout`], [`Endpoint::poll_event`] |
 //! | [`Endpoint::done`], [`Endpoint::set_mesh`] | [`Endpoint::poll_task`] |
 //! | [`Endpoint::open_stream`], [`Endpoint::stream_send`] | [`Endpoint::poll_stream`], [`Endpoint::stream_recv`] |
@@ -26,16 +26,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use slab::Slab;
-use stoq_buffer::PacketBuf;
 use stoq_identity::NodeId;
 use stoq_telemetry::Drops;
 
 use self::lane::Link;
+pub use self::receive::Inner;
 use self::receive::Receiving;
 pub use self::status::{LinkState, LinkStatus};
 use self::streams::Streams;
 pub use self::streams::{OpenError, STREAMS_MAX, STREAMS_PER_PEER, StreamEvent, StreamId};
-pub use self::transmit::{ALWAYS_PASSES, Undelivered};
+pub use self::transmit::{ALWAYS_PASSES, Slicing, Undelivered};
 use crate::admission::{Budget, RetryTokens};
 use crate::cid::{CID_LEN, CidKeys};
 use crate::conn::Conn;
@@ -80,6 +80,8 @@ pub struct Local {
     pub cid_keys: CidKeys,
     /// Largest packet that the tunnel device takes, told to peers.
     pub tunnel_mtu: u16,
+    /// What this node can do beyond the least, told to peers: bits of [`crate::control::feature`].
+    pub features: u64,
     /// Where drops are counted.
     pub drops: Arc<Drops>,
 }
@@ -146,7 +148,7 @@ pub struct Endpoint {
     replies: VecDeque<(Vec<u8>, Path)>,
     /// The connection whose packets are being received.
     receiving: Option<Receiving>,
-    inbound: VecDeque<(PeerId, PacketBuf)>,
+    inbound: VecDeque<(PeerId, Inner)>,
     events: VecDeque<Event>,
     /// At most two for each connection that is being made, and a few about the mesh.
     tasks: VecDeque<Task>,

@@ -250,7 +250,7 @@ impl Endpoint {
         Some(Hello {
             node: self.local.node.clone(),
             boot: self.local.boot,
-            features: 0,
+            features: self.local.features,
             workers: self.local.workers,
             worker: self.local.worker,
             slot,
@@ -274,7 +274,7 @@ impl Endpoint {
             let answer = Hello {
                 node: self.local.node.clone(),
                 boot: self.local.boot,
-                features: 0,
+                features: self.local.features,
                 workers: self.local.workers,
                 worker: self.local.worker,
                 tunnel_mtu: self.local.tunnel_mtu,

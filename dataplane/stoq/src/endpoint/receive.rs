@@ -15,11 +15,31 @@ use crate::conn::Stage;
 use crate::context::{self, Payload};
 use crate::link::Key;
 use crate::settings::V4_GAIN;
+use crate::slice::Slice;
 use crate::{Path, PeerId};
 
 /// Packets of one connection, or DATAGRAMs in them, after which these are taken out: a GRO train,
 /// and far below what quiche's queue holds, for it drops what comes beyond.
 const RUN_MAX: u32 = 64;
+
+/// What a peer sends to the site.
+#[derive(Debug)]
+pub enum Inner {
+    /// An IP packet, as far as the peer says.
+    Packet(PacketBuf),
+    /// A part of a super-packet, and the slot that numbers it.
+    Slice(u8, Slice),
+}
+
+impl Inner {
+    /// Its length in bytes, without what only the link needs.
+    fn len(&self) -> usize {
+        match self {
+            Self::Packet(packet) => packet.len(),
+            Self::Slice(_, slice) => slice.body.len(),
+        }
+    }
+}
 
 /// A run of packets of one connection.
 #[derive(Clone, Copy, Debug)]
@@ -126,22 +146,25 @@ impl Endpoint {
         let link = self.links.get_mut(peer.0 as usize).and_then(Option::as_mut);
         let Some(link) = link else { return };
         while let Some(datagram) = conn.next_datagram() {
-            let packet = match context::parse(datagram) {
-                Ok(Payload::Packet(packet)) => Ok(Some(packet)),
+            let inner = match context::parse(datagram) {
+                Ok(Payload::Packet(packet)) => Ok(Some(Inner::Packet(packet))),
+                Ok(Payload::Slice(slice)) => Ok(Some(Inner::Slice(conn.slot, slice))),
                 Ok(Payload::Fragment(header, body)) => {
                     let reassembly = conn.reassembly.get_or_insert_default();
                     let whole = reassembly.push(header, body, now);
                     let given_up = reassembly.take_given_up();
                     self.local.drops.count_many(DropReason::FragmentTimeout, given_up);
-                    whole.map_err(|_| DropReason::FragmentInvalid)
+                    whole
+                        .map(|whole| whole.map(Inner::Packet))
+                        .map_err(|_| DropReason::FragmentInvalid)
                 }
                 Err(error) => Err(error.reason()),
             };
-            match packet {
-                Ok(Some(packet)) => {
-                    link.rx_bytes += packet.len() as u64;
+            match inner {
+                Ok(Some(inner)) => {
+                    link.rx_bytes += inner.len() as u64;
                     link.rx_packets += 1;
-                    self.inbound.push_back((peer, packet));
+                    self.inbound.push_back((peer, inner));
                 }
                 Ok(None) => {}
                 Err(reason) => self.local.drops.count(reason),
@@ -149,8 +172,8 @@ impl Endpoint {
         }
     }
 
-    /// The next inner packet that arrived, and the peer that sent it. Its content is unchecked.
-    pub fn poll_packet(&mut self) -> Option<(PeerId, PacketBuf)> {
+    /// What arrived next for the site, and the peer that sent it. Its content is unchecked.
+    pub fn poll_inner(&mut self) -> Option<(PeerId, Inner)> {
         self.end_run();
         self.inbound.pop_front()
     }

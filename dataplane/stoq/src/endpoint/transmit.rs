@@ -8,7 +8,9 @@ use stoq_telemetry::DropReason;
 use super::Endpoint;
 use crate::conn::Stage;
 use crate::context::CONTEXT_LEN;
+use crate::control::feature;
 use crate::link::Key;
+use crate::slice::{SLICE_OVERHEAD, Slice};
 use crate::{PeerId, Transmit};
 
 /// Packets that one connection sends before the next one has its turn: a GSO train.
@@ -29,6 +31,15 @@ pub enum Undelivered {
         /// Largest inner packet that passes, in bytes.
         mtu: usize,
     },
+}
+
+/// How the next super-packet may leave in slices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slicing {
+    /// Its number, for all of its slices.
+    pub number: u16,
+    /// Bytes that a slice may have besides its overhead, the head included.
+    pub room: usize,
 }
 
 impl Endpoint {
@@ -62,6 +73,45 @@ impl Endpoint {
         if !conn.is_active {
             conn.is_active = true;
             self.active.push_back(current.key);
+        }
+        Ok(())
+    }
+
+    /// How a super-packet of this flow may leave in slices; `None` if it may not, because the peer
+    /// does not know them or the path is still being measured.
+    pub fn slicing(&mut self, peer: PeerId, flow: u32, now: Instant) -> Option<Slicing> {
+        let lane = self.links.get_mut(peer.0 as usize)?.as_mut()?.lane_for(flow)?;
+        let conn = self.conns.get(lane.slot.current?.key)?;
+        let theirs = conn.hello.as_ref().map_or(0, |hello| hello.features);
+        if theirs & self.local.features & feature::SLICED == 0 || !conn.knows_path_mtu(now) {
+            return None;
+        }
+        let number = lane.supers;
+        lane.supers = number.wrapping_add(1);
+        Some(Slicing { number, room: conn.datagram_max.saturating_sub(SLICE_OVERHEAD) })
+    }
+
+    /// Queues a slice for a peer, with the number and the room that [`Endpoint::slicing`] gave.
+    ///
+    /// # Errors
+    /// When it has no connection now.
+    pub fn enqueue_slice(
+        &mut self,
+        peer: PeerId,
+        slice: Slice,
+        understands_marks: bool,
+        flow: u32,
+        now: Instant,
+    ) -> Result<(), Undelivered> {
+        let link = self.links.get_mut(peer.0 as usize).and_then(Option::as_mut);
+        let lane = link.and_then(|link| link.lane_for(flow)).ok_or(Undelivered::LinkDown)?;
+        let key = lane.slot.current.ok_or(Undelivered::LinkDown)?.key;
+        lane.tx_bytes += slice.body.len() as u64;
+        lane.tx_packets += 1;
+        lane.backlog.push_slice(slice, understands_marks, flow, now, &self.local.drops);
+        if let Some(conn) = self.conns.get_mut(key).filter(|conn| !conn.is_active) {
+            conn.is_active = true;
+            self.active.push_back(key);
         }
         Ok(())
     }

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use stoq::cid::CidKeys;
-use stoq::control::BootId;
+use stoq::control::{BootId, feature};
 use stoq::settings::Settings;
+use stoq::slice::Slice;
 use stoq::task::{Done, Task};
 use stoq::tls::Credentials;
-use stoq::{Endpoint, Event, Local, Path, Peer, PeerId, Via};
+use stoq::{Endpoint, Event, Inner, Local, Path, Peer, PeerId, Via};
 use stoq_buffer::PacketBuf;
 use stoq_identity::{Identity, Policy};
 use stoq_telemetry::{DropReason, Drops};
@@ -26,6 +27,8 @@ pub struct Node {
     pub address: SocketAddr,
     pub drops: Arc<Drops>,
     pub received: Vec<(PeerId, PacketBuf)>,
+    /// With the slot that numbers them.
+    pub slices: Vec<(u8, Slice)>,
     pub events: Vec<Event>,
     /// Datagrams sent.
     pub sent: u64,
@@ -93,6 +96,16 @@ impl Node {
         settings: Settings,
         generation: u16,
     ) -> Self {
+        Self::with_features(credentials, address, settings, generation, feature::SLICED)
+    }
+
+    pub fn with_features(
+        credentials: Credentials,
+        address: &str,
+        settings: Settings,
+        generation: u16,
+        features: u64,
+    ) -> Self {
         let drops = Arc::new(Drops::default());
         let local = Local {
             node: credentials.identity.id().clone(),
@@ -102,14 +115,16 @@ impl Node {
             generation,
             cid_keys: CidKeys::new([3; 32]),
             tunnel_mtu: 1400,
+            features,
             drops: Arc::clone(&drops),
         };
         let endpoint = Endpoint::new(local, settings, credentials, Instant::now()).unwrap();
         let address = address.parse().unwrap();
-        let (received, events, asked) = (Vec::new(), Vec::new(), Vec::new());
+        let (received, slices, events, asked) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let hold = |_: &Done| false;
         let (held, alter) = (Vec::new(), None);
-        Self { endpoint, address, drops, received, events, sent: 0, asked, alter, hold, held }
+        let sent = 0;
+        Self { endpoint, address, drops, received, slices, events, sent, asked, alter, hold, held }
     }
 
     /// Does what the daemon's other threads do.
@@ -156,8 +171,11 @@ impl Node {
 
     pub fn harvest(&mut self) {
         self.work();
-        while let Some(packet) = self.endpoint.poll_packet() {
-            self.received.push(packet);
+        while let Some((peer, inner)) = self.endpoint.poll_inner() {
+            match inner {
+                Inner::Packet(packet) => self.received.push((peer, packet)),
+                Inner::Slice(slot, slice) => self.slices.push((slot, slice)),
+            }
         }
         while let Some(event) = self.endpoint.poll_event() {
             self.events.push(event);

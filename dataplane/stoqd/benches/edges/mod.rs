@@ -13,15 +13,17 @@ use stoq::control::BootId;
 use stoq::settings::Settings;
 use stoq::task::{Done, Task};
 use stoq::tls::Credentials;
-use stoq::{Endpoint, LinkState, Local, Path, Peer, PeerId, Via};
+use stoq::{Endpoint, Inner, LinkState, Local, Path, Peer, PeerId, Via};
 use stoq_identity::Identity;
 use stoq_telemetry::Drops;
+use stoq_tunnel::assemble::Assembler;
 use stoq_tunnel::coalesce::Coalescer;
 use stoq_tunnel::device::{Offloads, Sink};
 use stoq_tunnel::forward::{Forwarder, Prefix, Table};
-use stoq_tunnel::packet::{self, FlowHasher};
+use stoq_tunnel::packet::{self, FlowHasher, View};
 use stoq_tunnel::segment::Plan;
-use stoq_tunnel::vnet::{Gso, Partial, Super, VnetHeader};
+use stoq_tunnel::vnet::{self, Gso, Partial, Super, VnetHeader};
+use stoqd::worker::{enqueue_slices, of_lane};
 
 /// Payload of a TCP segment, so that its packet fills an inner MTU of 1400 bytes.
 const SEGMENT: usize = 1_348;
@@ -35,15 +37,18 @@ const BURST: usize = 128;
 const ADDRESSES: [&str; 2] = ["[2001:db8::1]:9292", "[2001:db8::2]:9292"];
 const INNER: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2)];
 
-/// Swallows what the site would get.
+/// Swallows what the site would get, and counts the packets that it stands for.
 #[derive(Default)]
 pub struct Site {
-    bytes: usize,
+    packets: usize,
 }
 
 impl Sink for Site {
     fn write(&mut self, parts: &[IoSlice<'_>]) -> io::Result<()> {
-        self.bytes += parts.iter().map(|part| part.len()).sum::<usize>();
+        let (header, _) = VnetHeader::parse(&parts[0]).unwrap();
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        let payload = len - vnet::HEADER - HEADERS;
+        self.packets += header.gso.map_or(1, |gso| payload.div_ceil(usize::from(gso.size)));
         Ok(())
     }
 }
@@ -54,13 +59,14 @@ pub struct Edge {
     forwarder: Forwarder<PeerId>,
     hasher: FlowHasher,
     coalescer: Coalescer,
+    assembler: Assembler,
     site: Site,
     drops: Arc<Drops>,
     pub address: SocketAddr,
 }
 
 impl Edge {
-    pub fn new(folder: &FsPath, me: usize) -> Self {
+    pub fn new(folder: &FsPath, me: usize, features: u64) -> Self {
         let name = ["a", "b"][me];
         let at = folder.join(name);
         let file = |name: &str| at.join(name);
@@ -75,6 +81,7 @@ impl Edge {
             generation: 1,
             cid_keys: CidKeys::new([3; 32]),
             tunnel_mtu: 1400,
+            features,
             drops: Arc::clone(&drops),
         };
         let verifier = identity.verifier();
@@ -95,6 +102,7 @@ impl Edge {
             forwarder: Forwarder::new(Arc::new(Table::build([(route, PeerId(0))]).unwrap())),
             hasher: FlowHasher::new(&[1; 16]),
             coalescer: Coalescer::new(Offloads::ALL),
+            assembler: Assembler::default(),
             site: Site::default(),
             drops,
             address: ADDRESSES[me].parse().unwrap(),
@@ -107,20 +115,38 @@ impl Edge {
         let peer = self.forwarder.lookup(view.destination).unwrap();
         let flow = self.hasher.hash(&view);
         let plan = Plan::new(header, packet, &view).unwrap();
+        let whose = (peer, flow, false);
+        if let Some(uncut) = plan.uncut()
+            && enqueue_slices(&mut self.endpoint, &self.drops, uncut, whose, now).is_some()
+        {
+            return;
+        }
         plan.emit(|piece| self.endpoint.enqueue(peer, piece, flow, false, now).unwrap());
     }
 
-    /// What it does with the packets that a burst brought.
-    pub fn deliver(&mut self) -> usize {
-        let mut count = 0;
-        while let Some((peer, packet)) = self.endpoint.poll_packet() {
-            let view = packet::parse(packet.as_slice()).unwrap();
-            assert!(self.forwarder.permits(peer, view.source));
-            self.coalescer.push(packet, &view, &mut self.site, &self.drops);
-            count += 1;
+    /// What it does with what a burst brought. Returns how many packets the site got.
+    pub fn deliver(&mut self, now: Instant) -> usize {
+        let before = self.site.packets;
+        let Self { endpoint, forwarder, coalescer, assembler, site, drops, .. } = self;
+        while let Some((peer, inner)) = endpoint.poll_inner() {
+            match inner {
+                Inner::Packet(packet) => {
+                    let view = packet::parse(packet.as_slice()).unwrap();
+                    assert!(forwarder.permits(peer, view.source));
+                    assembler.make_way(&view, site, drops);
+                    coalescer.push(packet, &view, site, drops);
+                }
+                Inner::Slice(slot, slice) => {
+                    let slice = of_lane((peer.0, slot), slice);
+                    let permits = |view: &View| forwarder.permits(peer, view.source);
+                    let begun = assembler.push(slice, now, permits, site, drops).unwrap();
+                    begun.iter().for_each(|view| coalescer.flush_flow(view, site, drops));
+                }
+            }
         }
-        self.coalescer.flush(&mut self.site, &self.drops);
-        count
+        coalescer.flush(site, drops);
+        assembler.flush(now, site, drops);
+        site.packets - before
     }
 }
 
@@ -208,15 +234,15 @@ fn connect(a: &mut Edge, b: &mut Edge) {
     }
 }
 
-/// Two edges with a link.
-pub fn pair() -> (Edge, Edge) {
+/// Two edges with a link, which can do so much.
+pub fn pair(features: u64) -> (Edge, Edge) {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("root");
     stoq_pki::init(&root, "bench", SystemTime::now()).unwrap();
     for name in ["a", "b"] {
         stoq_pki::issue(&root, name, &folder.path().join(name), SystemTime::now()).unwrap();
     }
-    let (mut a, mut b) = (Edge::new(folder.path(), 0), Edge::new(folder.path(), 1));
+    let (mut a, mut b) = [0, 1].map(|me| Edge::new(folder.path(), me, features)).into();
     connect(&mut a, &mut b);
     (a, b)
 }

@@ -103,6 +103,8 @@ keys! {
         "Take packets with unfinished checksums from the kernel and finish them here. TSO and USO need it."
     "tunnel.offload.gro" restart "true" "true or false"
         "Join received packets into super-packets before they are given to the kernel."
+    "tunnel.offload.slice" restart "true" "true or false"
+        "Carry super-packets with their headers once, in slices that fill each datagram, where both ends want it and their devices take all offloads."
     "control.socket" restart "\"/run/stoq/stoqd.sock\"" "a path"
         "The control socket."
     "control.prefixes" reload "[]" "at most 256 of ADDRESS/LENGTH"

@@ -168,11 +168,13 @@ pub struct Offload {
     pub checksum: bool,
     /// Received packets are joined before they are given to the kernel.
     pub gro: bool,
+    /// Super-packets cross links uncut, where the peer takes them.
+    pub slice: bool,
 }
 
 impl Default for Offload {
     fn default() -> Self {
-        Self { tso: true, uso: true, checksum: true, gro: true }
+        Self { tso: true, uso: true, checksum: true, gro: true, slice: true }
     }
 }
 

@@ -30,6 +30,8 @@ pub(super) struct Network {
     pub shares: Vec<Share>,
     pub udp_payload_max: u16,
     pub tunnel_mtu: u16,
+    /// What the kernel granted for the tunnel device, where there is one.
+    pub granted: Option<Offloads>,
     pub addresses: Vec<IpAddr>,
 }
 
@@ -46,6 +48,7 @@ impl Network {
             shares,
             udp_payload_max,
             tunnel_mtu: inner_mtu(udp_payload_max),
+            granted: None,
             addresses: Vec::new(),
         };
         network.open_tunnel(broker, config)?;
@@ -61,6 +64,7 @@ impl Network {
         }
         broker.set_mtu(self.tunnel_mtu)?;
         let granted = device.granted;
+        self.granted = Some(granted);
         for (share, queue) in self.shares.iter_mut().zip(device.queues) {
             share.queue = Some((queue, granted));
         }

@@ -10,12 +10,14 @@ use crossbeam::channel::{Receiver, Sender, Sender as Reply, bounded};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use stoq::Local;
+use stoq::control::feature;
 use stoq::settings::Settings;
 use stoq::tls::Credentials;
 use stoq_port::probe::Selection;
 use stoq_port::xdp::NextHops;
 use stoq_port::{PortKind, PortOptions, Socket};
 use stoq_telemetry::Drops;
+use stoq_tunnel::device::Offloads;
 
 use super::choose::Choice;
 use super::network::{Network, Share};
@@ -162,6 +164,14 @@ fn cores(config: &Config, workers: usize) -> Vec<usize> {
 }
 
 impl Drawn<'_> {
+    /// Slices become super-packets for the device, so it has to take all kinds of them.
+    fn features(&self) -> u64 {
+        let offload = self.parts.config.tunnel.as_ref().map(|tunnel| tunnel.offload);
+        let wanted = offload.is_some_and(|offload| offload.slice && offload.gro);
+        let takes = self.network.granted == Some(Offloads::ALL);
+        if wanted && takes { feature::SLICED } else { 0 }
+    }
+
     fn local(&self, index: usize, count: usize, drops: &Arc<Drops>) -> Local {
         Local {
             node: self.parts.credentials.identity.id().clone(),
@@ -171,6 +181,7 @@ impl Drawn<'_> {
             generation: self.parts.state.generation,
             cid_keys: self.parts.state.keys.clone(),
             tunnel_mtu: self.network.tunnel_mtu,
+            features: self.features(),
             drops: Arc::clone(drops),
         }
     }
@@ -202,6 +213,7 @@ impl Drawn<'_> {
             port_options: self.options.clone(),
             sockets: share.sockets,
             device: share.queue,
+            joins: self.parts.config.tunnel.as_ref().is_some_and(|tunnel| tunnel.offload.gro),
             addresses: self.network.addresses.clone(),
             core: self.cores.get(index).copied(),
             flow_secret: self.secret,

@@ -1,13 +1,18 @@
-//! From the port to the site: open, check the source, merge, write to the device.
+//! From the port to the site: open, check the source, assemble or merge, write to the device.
 
+use std::io::{self, IoSlice};
 use std::time::Instant;
 
+use stoq::Inner;
 use stoq_telemetry::DropReason;
-use stoq_tunnel::packet;
+use stoq_tunnel::assemble::{Head, Lane, Slice};
+use stoq_tunnel::device::{Queue, Sink};
+use stoq_tunnel::packet::{self, View};
+use stoq_tunnel::vnet;
 
 use super::command::to_path;
 use super::outbound::clamp_mss;
-use super::{Stage, Worker, WorkerError, failed};
+use super::{Device, Stage, Tap, Worker, WorkerError, failed};
 
 impl Worker {
     /// Takes a burst from the port. Returns how many UDP packets it had.
@@ -36,15 +41,30 @@ impl Worker {
     /// Writes the inner packets that arrived to the device. Returns how many there were.
     fn deliver(&mut self, now: Instant) -> usize {
         let Self { endpoint, device, drops, forwarder, tap, .. } = self;
-        let mut packets = 0;
+        let mut inners = 0;
         let Some(device) = device else {
-            while endpoint.poll_packet().is_some() {
+            while endpoint.poll_inner().is_some() {
                 drops.count(DropReason::DeviceWrite);
             }
-            return packets;
+            return inners;
         };
-        while let Some((peer, mut packet)) = endpoint.poll_packet() {
-            packets += 1;
+        let Device { queue, coalescer, assembler, .. } = device;
+        let mut site = Site { queue, tap: tap.as_ref() };
+        while let Some((peer, inner)) = endpoint.poll_inner() {
+            inners += 1;
+            let mut packet = match inner {
+                Inner::Packet(packet) => packet,
+                Inner::Slice(slot, slice) => {
+                    let permits = |view: &View| forwarder.permits(peer, view.source);
+                    let slice = of_lane((peer.0, slot), slice);
+                    match assembler.push(slice, now, permits, &mut site, drops) {
+                        Ok(None) => {}
+                        Ok(Some(view)) => coalescer.flush_flow(&view, site.queue, drops),
+                        Err(error) => drops.count(error.reason()),
+                    }
+                    continue;
+                }
+            };
             let Ok(view) = packet::parse(packet.as_slice()) else {
                 drops.count(DropReason::MalformedInner);
                 continue;
@@ -55,12 +75,38 @@ impl Worker {
                 continue;
             }
             clamp_mss(endpoint, peer, &mut packet, &view, now);
-            if let Some(tap) = tap {
+            if let Some(tap) = site.tap {
                 tap.inner(packet.as_slice());
             }
-            device.coalescer.push(packet, &view, &mut device.queue, drops);
+            assembler.make_way(&view, &mut site, drops);
+            coalescer.push(packet, &view, site.queue, drops);
         }
-        device.coalescer.flush(&mut device.queue, drops);
-        packets
+        coalescer.flush(site.queue, drops);
+        assembler.flush(now, &mut site, drops);
+        inners
+    }
+}
+
+/// A slice as the endpoint has it, for the assembler.
+#[must_use]
+pub fn of_lane(lane: Lane, slice: stoq::slice::Slice) -> Slice {
+    let stoq::slice::Slice { number, offset, congested, head, body } = slice;
+    let head = head.map(|head| Head { total: head.total, size: head.size, headers: head.headers });
+    Slice { lane, number, offset, congested, head, body }
+}
+
+/// The device, with a look at what is assembled for it: those packets are seen nowhere else.
+struct Site<'a> {
+    queue: &'a mut Queue,
+    tap: Option<&'a Tap>,
+}
+
+impl Sink for Site<'_> {
+    fn write(&mut self, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        if let Some(tap) = self.tap {
+            let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+            tap.inner(bytes.get(vnet::HEADER..).unwrap_or_default());
+        }
+        self.queue.write(parts)
     }
 }

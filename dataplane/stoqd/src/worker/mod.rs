@@ -35,6 +35,7 @@ use stoq_identity::NodeId;
 use stoq_port::xdp::NextHops;
 use stoq_port::{Port, PortKind, PortOptions, Socket};
 use stoq_telemetry::Drops;
+use stoq_tunnel::assemble::Assembler;
 use stoq_tunnel::coalesce::Coalescer;
 use stoq_tunnel::device::{Offloads, Queue, SuperBuf};
 use stoq_tunnel::forward::Forwarder;
@@ -43,8 +44,10 @@ use stoq_tunnel::packet::FlowHasher;
 
 pub use self::command::{Command, Handle, Inbox, Peering, Report, Stray, mailboxes};
 pub use self::desk::{Desk, Errand, MESH_QUEUE, PROOFS_MAX};
+pub use self::inbound::of_lane;
 pub use self::meters::Meters;
 use self::outbound::OwnAddresses;
+pub use self::outbound::enqueue_slices;
 use self::stages::Stages;
 pub use self::stages::{Stage, StageFigures};
 use self::streams::Streams;
@@ -84,6 +87,8 @@ pub struct Setup {
     pub sockets: Vec<(Socket, OwnedFd)>,
     /// Its queue of the tunnel device, with the granted offloads.
     pub device: Option<(OwnedFd, Offloads)>,
+    /// Whether received packets are joined before they are written to it.
+    pub joins: bool,
     /// Our addresses in the tunnel: the senders of ICMP errors.
     pub addresses: Vec<IpAddr>,
     /// The core to be pinned to.
@@ -130,6 +135,7 @@ struct Device {
     queue: Queue,
     buffer: Box<SuperBuf>,
     coalescer: Coalescer,
+    assembler: Assembler,
 }
 
 /// A running worker.
@@ -183,7 +189,8 @@ impl Worker {
         let device = setup.device.map(|(fd, granted)| Device {
             queue: Queue::from_fd(fd, granted),
             buffer: Box::default(),
-            coalescer: Coalescer::new(granted),
+            coalescer: Coalescer::new(if setup.joins { granted } else { Offloads::NONE }),
+            assembler: Assembler::default(),
         });
         let mut worker = Self {
             node,
@@ -252,8 +259,9 @@ impl Worker {
     }
 
     fn sleep(&mut self) -> Result<(), WorkerError> {
-        let until_timer =
-            self.endpoint.poll_timeout().map(|at| at.saturating_duration_since(Instant::now()));
+        let assembler = self.device.as_ref().and_then(|device| device.assembler.timeout());
+        let first = [self.endpoint.poll_timeout(), assembler].into_iter().flatten().min();
+        let until_timer = first.map(|at| at.saturating_duration_since(Instant::now()));
         let timeout = until_timer.unwrap_or(NAP).min(NAP);
         let ready = self.port.wait(Some(timeout)).map_err(failed("port"))?;
         if ready.0 & 1 << INBOX != 0 {

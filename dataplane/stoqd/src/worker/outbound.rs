@@ -3,13 +3,15 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use stoq::{ALWAYS_PASSES, Endpoint, PeerId, Undelivered};
+use stoq::slice::{HEAD_LEN, Head, Slice};
+use stoq::{ALWAYS_PASSES, Endpoint, PeerId, Slicing, Undelivered};
 use stoq_buffer::PacketBuf;
 use stoq_telemetry::{DropReason, Drops};
 use stoq_tunnel::device::Queue;
 use stoq_tunnel::mss;
 use stoq_tunnel::packet::{self, View, protocol};
 use stoq_tunnel::segment::Plan;
+use stoq_tunnel::slice::Uncut;
 use stoq_tunnel::vnet::VnetHeader;
 
 use super::{Stage, Worker, WorkerError, failed};
@@ -147,6 +149,13 @@ impl Outbound<'_> {
             }
         }
         let Self { endpoint, drops, peer, flow, now, pieces } = self;
+        let whose = (*peer, *flow, view.ecn() != 0);
+        if let Some(uncut) = plan.uncut()
+            && let Some(slices) = enqueue_slices(endpoint, drops, uncut, whose, *now)
+        {
+            *pieces += slices;
+            return Ok(());
+        }
         let may_cut = !view.dont_fragment;
         let mut too_big = None;
         plan.emit(|mut piece| {
@@ -160,4 +169,31 @@ impl Outbound<'_> {
         });
         too_big.map_or(Ok(()), Err)
     }
+}
+
+/// Queues a super-packet in slices, of a flow that may understand marks of congestion. Returns how many
+/// there are, of which those are counted that found no connection; `None` if it has to leave in packets.
+pub fn enqueue_slices(
+    endpoint: &mut Endpoint,
+    drops: &Drops,
+    uncut: Uncut<'_>,
+    (peer, flow, marks): (PeerId, u32, bool),
+    now: Instant,
+) -> Option<usize> {
+    let Slicing { number, room } = endpoint.slicing(peer, flow, now)?;
+    // The largest IP packet has a payload below 2^16, and its headers are below 2^8.
+    let (total, size) = (uncut.payload.len() as u16, uncut.size);
+    let mut count = 0;
+    for part in uncut.parts(room, HEAD_LEN) {
+        count += 1;
+        let headers = part.headers.len() as u8;
+        let head = (headers > 0).then_some(Head { total, size, headers });
+        let mut body = PacketBuf::from_slice(part.headers);
+        body.extend_from_slice(part.payload);
+        let slice = Slice { number, offset: part.offset, congested: false, head, body };
+        if endpoint.enqueue_slice(peer, slice, marks, flow, now).is_err() {
+            drops.count(DropReason::LinkDown);
+        }
+    }
+    (count > 0).then_some(count)
 }

@@ -4,6 +4,7 @@
 use stoq_buffer::PacketBuf;
 
 use super::{Key, MERGED_MAX};
+use crate::header::{put, word, write_network};
 use crate::packet::{IPV4_HEADER, IPV6_HEADER, View, protocol};
 use crate::segment::{TCP_CHECKSUM, UDP_CHECKSUM, UDP_HEADER, tcp_header_len};
 use crate::vnet::{self, Gso, Partial, Super, VnetHeader};
@@ -76,10 +77,6 @@ impl Piece {
     pub(super) fn closes(&self) -> bool {
         self.tcp.is_some_and(|tcp| tcp.flags & (PSH | FIN) != 0)
     }
-}
-
-fn word(bytes: &[u8], at: usize) -> u16 {
-    u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
 /// What became of a packet that wanted to join.
@@ -248,18 +245,4 @@ impl SuperHeaders {
 /// Sequence, flags and checksum differ between pieces; ports are those of the flow.
 fn tcp_continues(head: &[u8], packet: &[u8]) -> bool {
     head[8..12] == packet[8..12] && head[14..16] == packet[14..16] && head[18..] == packet[18..]
-}
-
-fn write_network(headers: &mut [u8], view: &View, len: usize) {
-    if view.is_ipv6() {
-        return put(headers, 4, (len - IPV6_HEADER) as u16);
-    }
-    put(headers, 2, len as u16);
-    put(headers, 10, 0);
-    let checksum = Sum::default().bytes(&headers[..IPV4_HEADER]).finish();
-    put(headers, 10, checksum);
-}
-
-fn put(bytes: &mut [u8], at: usize, word: u16) {
-    bytes[at..at + 2].copy_from_slice(&word.to_be_bytes());
 }
