@@ -4,6 +4,7 @@
 //! Called by the stages; settings are changed through it by `setting` alone. A [`Host`] may be
 //! another root directory, with the files and the drivers of another host.
 
+use std::cell::OnceCell;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -31,7 +32,8 @@ pub enum Ruleset {
 #[derive(Debug)]
 pub struct Host {
     root: PathBuf,
-    ruleset: Ruleset,
+    /// Asked for when it is first looked at: that starts a program.
+    ruleset: OnceCell<Ruleset>,
     ethtool: Box<dyn Ethtool>,
 }
 
@@ -39,13 +41,13 @@ impl Host {
     /// This host, now.
     #[must_use]
     pub fn this() -> Self {
-        Self { root: PathBuf::from("/"), ruleset: list_ruleset(), ethtool: Box::new(Kernel) }
+        Self { root: PathBuf::from("/"), ruleset: OnceCell::new(), ethtool: Box::new(Kernel) }
     }
 
     /// The host whose `/proc`, `/sys` and `/dev` are below `root`, with these drivers.
     #[must_use]
     pub fn at(root: &Path, ruleset: Ruleset, ethtool: Box<dyn Ethtool>) -> Self {
-        Self { root: root.into(), ruleset, ethtool }
+        Self { root: root.into(), ruleset: ruleset.into(), ethtool }
     }
 
     pub(crate) fn ethtool(&self) -> &dyn Ethtool {
@@ -53,7 +55,7 @@ impl Host {
     }
 
     pub(crate) fn ruleset(&self) -> &Ruleset {
-        &self.ruleset
+        self.ruleset.get_or_init(list_ruleset)
     }
 
     /// The trimmed text of a file such as `proc/version`; `None` when it can not be read.

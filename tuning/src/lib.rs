@@ -9,6 +9,7 @@
 #![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests"))]
 
+mod cores;
 mod cpu;
 mod ethtool;
 mod host;
@@ -21,6 +22,7 @@ mod socket;
 mod steering;
 mod tune;
 
+pub use cores::{Core, CorePlan, FULL_CAPACITY, MAX_WORKERS, Topology, Wish};
 pub use ethtool::{Channels, Ethtool, Flow, FlowHash};
 pub use host::{Host, Ruleset};
 pub use record::RecordError;
@@ -45,6 +47,16 @@ pub struct Plan {
     /// The port that moves packets: `transport.port`, or what stoqd has chosen where that is `auto`;
     /// `None` while it has not, and AF_XDP is possible.
     pub port: Option<String>,
+}
+
+impl Plan {
+    /// Which cores the workers get on this host, and which are left: what stoqd and hypermeshd do, as
+    /// seen from any process of it.
+    #[must_use]
+    pub fn core_plan(&self, host: &Host) -> CorePlan {
+        let topology = Topology::shared(host, self.interface.as_deref());
+        CorePlan::new(&topology, Wish { workers: self.workers, cores: self.cores.as_deref() })
+    }
 }
 
 /// How a finding is to be taken.

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use crate::{Finding, Host, Plan, Ruleset, Verdict, check};
 use recorded::{Nic, faultless_nic};
 
+mod cores;
 mod kernel;
 mod recorded;
 mod steering;

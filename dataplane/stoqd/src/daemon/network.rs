@@ -70,17 +70,15 @@ impl Network {
     }
 }
 
-/// `auto` is one for each listed core; without a list it leaves one core to the control plane and
-/// to the kernel.
-pub(super) fn worker_count(config: &Config) -> u16 {
-    match (config.transport.workers, &config.transport.cores) {
-        (Auto::Fixed(count), _) => count.max(1),
-        (Auto::Auto, Some(cores)) => u16::try_from(cores.len()).unwrap_or(64).clamp(1, 64),
-        (Auto::Auto, None) => {
-            let cores = std::thread::available_parallelism().map_or(1, usize::from);
-            u16::try_from(cores.saturating_sub(1)).unwrap_or(1).clamp(1, 64)
-        }
-    }
+/// How many workers there are, and which cores they get.
+pub(super) fn core_plan(config: &Config) -> CorePlan {
+    let transport = &config.transport;
+    let topology = Topology::of(&Host::this(), transport.interface.as_deref());
+    let workers = match transport.workers {
+        Auto::Fixed(count) => Some(count),
+        Auto::Auto => None,
+    };
+    CorePlan::new(&topology, Wish { workers, cores: transport.cores.as_deref() })
 }
 
 /// Opens the sockets of one worker: all workers' in the same order, which steering relies on.
