@@ -68,8 +68,9 @@ pub(crate) fn online(host: &Host) -> Vec<usize> {
     list.as_deref().and_then(cores).unwrap_or_default()
 }
 
-/// The cores of a list such as `0-3,6`.
-pub(crate) fn cores(list: &str) -> Option<Vec<usize>> {
+/// The cores of a list such as `0-3,6`; `None` for any other text.
+#[must_use]
+pub fn cores(list: &str) -> Option<Vec<usize>> {
     let mut cores = Vec::new();
     for range in list.split(',') {
         let (first, last) = range.split_once('-').unwrap_or((range, range));

@@ -22,7 +22,8 @@ mod socket;
 mod steering;
 mod tune;
 
-pub use cores::{Core, CorePlan, FULL_CAPACITY, MAX_WORKERS, Topology, Wish};
+pub use cores::{Core, CorePlan, FULL_CAPACITY, MAX_WORKERS, Topology, Wish, control_cores};
+pub use cpu::cores as listed_cores;
 pub use ethtool::{Channels, Ethtool, Flow, FlowHash};
 pub use host::{Host, Ruleset};
 pub use record::RecordError;

@@ -19,6 +19,8 @@
 //!   node that the WAN interface is attached to, because packets are in that node's memory.
 //! - Cores that the host's operator has isolated are meant for workers.
 //! - Of equals the last are taken: interrupts and everything else of a host tend to the first.
+//! - The control plane knows no interface. So with several NUMA nodes the first core is never a worker's
+//!   by itself: whichever node is near, it is left to the control plane.
 
 mod topology;
 
@@ -26,6 +28,8 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use serde::Serialize;
+
+use crate::host::Host;
 
 pub use topology::{Core, FULL_CAPACITY, Topology};
 
@@ -97,6 +101,16 @@ impl CorePlan {
     }
 }
 
+/// Where a daemon of the control plane belongs that knows nothing of the data plane's configuration.
+/// `None` when somebody has narrowed its cores already, or no core can be left to it.
+#[must_use]
+pub fn control_cores(host: &Host) -> Option<Vec<usize>> {
+    let topology = Topology::of(host, None);
+    let plan = CorePlan::new(&topology, Wish::default());
+    let free = topology == Topology::shared(host, None) && !plan.pinned.is_empty();
+    free.then_some(plan.control)
+}
+
 /// The cores, those that a worker should have first.
 fn ranked(topology: &Topology) -> Vec<&Core> {
     let mut cores: Vec<&Core> = topology.cores.iter().collect();
@@ -125,7 +139,9 @@ fn best(topology: &Topology, ranked: &[&Core], why: &mut Vec<String>) -> usize {
     let others = |core: &&&Core| !physical.contains(&core.physical);
     let physical_others = ranked.iter().filter(others).count();
     explain(topology, top, why);
-    if physical_others == 0 {
+    let first = topology.cores.iter().find(|core| !core.isolated);
+    let takes_first = first.is_some_and(|core| physical.contains(&core.physical));
+    if physical_others == 0 || (takes_first && topology.interface_node.is_some()) {
         why.push("a physical core is left to the control plane".to_owned());
         return physical.len() - 1;
     }

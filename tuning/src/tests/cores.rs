@@ -4,7 +4,7 @@ use tempfile::TempDir;
 
 use super::recorded::Nic;
 use super::write;
-use crate::{CorePlan, Host, Ruleset, Topology, Wish};
+use crate::{CorePlan, Host, Ruleset, Topology, Wish, control_cores};
 
 /// A machine: the files that differ from machine to machine, and nothing else.
 type Shape = &'static [(&'static str, &'static str)];
@@ -136,7 +136,7 @@ fn workers_are_near_the_interface() {
     assert_eq!((plan.workers, parts(&plan)), (4, (&[4, 5, 6, 7][..], &[0, 1, 2, 3][..], &[][..])));
     says(&plan, "NUMA node 1");
     let first = planned(TWO_NODES, &[("sys/class/net/wan/device/numa_node", "0")]);
-    assert_eq!(first.pinned, [0, 1, 2, 3]);
+    assert_eq!(parts(&first), (&[1, 2, 3][..], &[0, 4, 5, 6, 7][..], &[][..]));
     for nowhere in [&[("sys/class/net/wan/device/numa_node", "-1")][..], &[]] {
         let plan = planned(TWO_NODES, nowhere);
         assert_eq!((plan.workers, &plan.control[..]), (7, &[0][..]), "{nowhere:?}");
@@ -203,6 +203,20 @@ fn daemons_with_masks_of_their_own_agree_on_the_shared_plan() {
     let (_root, host) = machine(FOUR_CORES_EIGHT_THREADS, &[limit, narrowed]);
     let shared = CorePlan::new(&Topology::shared(&host, None), Wish::default());
     assert_eq!(shared, planned(FOUR_CORES_EIGHT_THREADS, &[]));
+    assert_eq!(control_cores(&host), None, "somebody has chosen already");
+}
+
+#[test]
+fn the_control_plane_finds_its_cores_without_the_configuration() {
+    for node in ["0", "1"] {
+        let near = [("sys/class/net/wan/device/numa_node", node)];
+        let (_root, host) = machine(TWO_NODES, &near);
+        let plan = planned(TWO_NODES, &near);
+        let control = control_cores(&host).unwrap();
+        assert!(control.iter().all(|core| plan.control.contains(core)), "{control:?} {plan:?}");
+    }
+    let (_root, single) = machine(&[("cpu/online", "0")], &[]);
+    assert_eq!(control_cores(&single), None);
 }
 
 #[test]

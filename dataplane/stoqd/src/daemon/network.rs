@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use anyhow::{Context, Result};
 use stoq::settings::{OUTER_HEADERS_V6, inner_mtu};
 use stoq_port::Socket;
+use stoq_tuning::{CorePlan, Host, Topology, Wish};
 use stoq_tunnel::device::Offloads;
 
 use crate::broker::{Broker, UdpSocket};
@@ -31,15 +32,17 @@ pub(super) struct Network {
     pub udp_payload_max: u16,
     pub tunnel_mtu: u16,
     pub addresses: Vec<IpAddr>,
+    /// Which core each worker is pinned to.
+    pub cores: CorePlan,
 }
 
 impl Network {
     /// Opens everything.
     pub fn prepare(broker: &Broker, config: &Config) -> Result<Self> {
-        let workers = worker_count(config);
+        let cores = core_plan(config);
         let udp_payload_max = wan_mtu(config).saturating_sub(OUTER_HEADERS_V6);
         let mut shares = Vec::new();
-        for index in 0..workers {
+        for index in 0..cores.workers {
             shares.push(Share { sockets: sockets(broker, config, index)?, queue: None });
         }
         let mut network = Self {
@@ -47,6 +50,7 @@ impl Network {
             udp_payload_max,
             tunnel_mtu: inner_mtu(udp_payload_max),
             addresses: Vec::new(),
+            cores,
         };
         network.open_tunnel(broker, config)?;
         Ok(network)
@@ -71,14 +75,17 @@ impl Network {
 }
 
 /// How many workers there are, and which cores they get.
-pub(super) fn core_plan(config: &Config) -> CorePlan {
+fn core_plan(config: &Config) -> CorePlan {
     let transport = &config.transport;
     let topology = Topology::of(&Host::this(), transport.interface.as_deref());
     let workers = match transport.workers {
         Auto::Fixed(count) => Some(count),
         Auto::Auto => None,
     };
-    CorePlan::new(&topology, Wish { workers, cores: transport.cores.as_deref() })
+    let plan = CorePlan::new(&topology, Wish { workers, cores: transport.cores.as_deref() });
+    let CorePlan { workers, pinned, control, why, .. } = &plan;
+    tracing::info!(workers, ?pinned, ?control, "cores: {}", why.join("; "));
+    plan
 }
 
 /// Opens the sockets of one worker: all workers' in the same order, which steering relies on.
