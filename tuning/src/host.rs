@@ -84,6 +84,41 @@ impl Host {
         file.write_all(text.as_bytes())
     }
 
+    /// Writes a file that need not be there, nor its directory.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn place(&self, path: &str, text: &str) -> io::Result<()> {
+        let path = self.root.join(path);
+        path.parent().map_or(Ok(()), fs::create_dir_all)?;
+        fs::write(path, text)
+    }
+
+    /// Removes a file, if it is there, and its directory, if that is empty then.
+    ///
+    /// # Errors
+    /// What the kernel says of the file; a directory with other files in it is no error.
+    pub(crate) fn remove(&self, path: &str) -> io::Result<()> {
+        let path = self.root.join(path);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // It stays where other drop-ins are in it.
+        let _others = path.parent().map(fs::remove_dir);
+        Ok(())
+    }
+
+    /// Whether this is the host that the process runs on, not the files of another.
+    pub(crate) fn is_this(&self) -> bool {
+        self.root == Path::new("/")
+    }
+
+    /// Which boot this is; `None` where the kernel does not say.
+    pub(crate) fn boot(&self) -> Option<String> {
+        self.read("proc/sys/kernel/random/boot_id").filter(|id| !id.is_empty())
+    }
+
     /// The value of a sysctl such as `net.core.rmem_max`.
     pub(crate) fn sysctl(&self, key: &str) -> Option<String> {
         self.read(&format!("proc/sys/{}", key.replace('.', "/")))

@@ -64,7 +64,7 @@ fn look(host: &Host, cores: &CorePlan, interface: &str) -> Look {
             "an irqbalance that leaves them alone, or none",
             "systemctl disable --now irqbalance",
         ),
-        (false, _) => Look::Settable { is, should: should.join(", "), changes },
+        (false, _) => Look::settable(is, should.join(", "), changes),
     }
 }
 

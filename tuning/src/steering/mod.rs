@@ -43,14 +43,14 @@ pub(crate) const THREADED_NAPI: Stage = Stage {
 
 /// Which port a stage is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Port {
+pub(crate) enum Port {
     Any,
     Xdp,
 }
 
 /// Looks at the WAN interface, if there is one and the stage is for the port in use. An interface
 /// that is configured and absent is the finding of another stage.
-fn with_interface(
+pub(crate) fn with_interface(
     host: &Host,
     plan: &Plan,
     port: Port,
@@ -89,11 +89,11 @@ fn channels(host: &Host, cores: &CorePlan, interface: &str) -> Look {
     let mut changes = vec![Change { what, was: now.to_string(), to: best.to_string() }];
     changes.extend(kept_interrupts(host, interface));
     let should = if most < wanted { format!("{best}, and {fit}") } else { best.to_string() };
-    Look::Settable { is, should, changes }
+    Look::settable(is, should, changes)
 }
 
 /// The cores of the queues' interrupts, which a driver forgets when it requests them anew.
-fn kept_interrupts(host: &Host, interface: &str) -> impl Iterator<Item = Change> {
+pub(crate) fn kept_interrupts(host: &Host, interface: &str) -> impl Iterator<Item = Change> {
     let irqs = irq::of_interface(host, interface).into_iter();
     let interface = interface.to_owned();
     irqs.filter_map(move |irq| {
@@ -147,7 +147,7 @@ fn flow_hash(host: &Host, cores: &CorePlan, interface: &str) -> Look {
             should,
             "no command can; packets in another worker's queue are handed over, which costs time",
         ),
-        (false, _) => Look::Settable { is, should, changes },
+        (false, _) => Look::settable(is, should, changes),
     }
 }
 
@@ -178,7 +178,7 @@ fn threaded_napi(host: &Host, cores: &CorePlan, interface: &str) -> Look {
                 false => "1",
             };
             let changes = vec![Change { what, was: was.clone(), to: "1".to_owned() }];
-            Look::Settable { is: was, should: should.to_owned(), changes }
+            Look::settable(was, should, changes)
         }
         _ => Look::Good(was),
     }

@@ -11,6 +11,7 @@ use recorded::{Nic, faultless_nic};
 mod cores;
 mod kernel;
 mod recorded;
+mod stages;
 mod steering;
 mod undo;
 
@@ -112,7 +113,7 @@ fn each_fault_is_found_by_its_stage_with_a_remedy() {
             Some("powersave"),
             "governor",
             advice,
-            "echo performance",
+            "stoqctl tune apply governor",
         ),
     ] {
         let found = fault(findings(&[(path, contents)], "", &plan()));
