@@ -1,5 +1,6 @@
 //! Stages that keep the control plane, and the rest of the host, off the workers' cores.
 
+use crate::cpu::list;
 use crate::host::Host;
 use crate::setting::{Change, Setting};
 use crate::{Look, Plan, Stage, Verdict, cpu, unit};
@@ -74,30 +75,4 @@ fn isolation(host: &Host, plan: &Plan) -> Look {
         "a worker, or the other thread of a worker's core, on each isolated core",
         "list them in `cores` of [transport], or take them out of isolcpus= and reboot",
     )
-}
-
-/// Cores as the kernel lists them, such as `0-1,4`.
-fn list(cores: &[usize]) -> String {
-    let mut sorted = cores.to_vec();
-    sorted.sort_unstable();
-    let ranges = sorted.chunk_by(|a, b| a + 1 == *b);
-    let text = ranges.filter_map(|range| match range {
-        [] => None,
-        [only] => Some(only.to_string()),
-        [first, .., last] => Some(format!("{first}-{last}")),
-    });
-    text.collect::<Vec<_>>().join(",")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cores_are_listed_as_they_are_read() {
-        for text in ["0", "0-1", "0-2,4,6-7"] {
-            assert_eq!(list(&cpu::cores(text).unwrap()), text);
-        }
-        assert_eq!((list(&[]), list(&[3, 1, 2])), (String::new(), "1-3".to_owned()));
-    }
 }

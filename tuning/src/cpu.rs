@@ -81,6 +81,20 @@ pub fn cores(list: &str) -> Option<Vec<usize>> {
     Some(cores)
 }
 
+/// Cores as the kernel lists them, such as `0-1,4`; empty for none.
+#[must_use]
+pub fn list(cores: &[usize]) -> String {
+    let mut sorted = cores.to_vec();
+    sorted.sort_unstable();
+    let ranges = sorted.chunk_by(|a, b| a + 1 == *b);
+    let text = ranges.filter_map(|range| match range {
+        [] => None,
+        [only] => Some(only.to_string()),
+        [first, .., last] => Some(format!("{first}-{last}")),
+    });
+    text.collect::<Vec<_>>().join(",")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,5 +112,13 @@ mod tests {
         ] {
             assert_eq!(cores(list), expected, "{list}");
         }
+    }
+
+    #[test]
+    fn cores_are_listed_as_they_are_read() {
+        for text in ["0", "0-1", "0-2,4,6-7"] {
+            assert_eq!(list(&cores(text).unwrap()), text);
+        }
+        assert_eq!((list(&[]), list(&[3, 1, 2])), (String::new(), "1-3".to_owned()));
     }
 }

@@ -27,7 +27,7 @@ mod tune;
 mod unit;
 
 pub use cores::{Core, CorePlan, FULL_CAPACITY, MAX_WORKERS, Topology, Wish, control_cores};
-pub use cpu::cores as listed_cores;
+pub use cpu::{cores as listed_cores, list as core_list};
 pub use ethtool::{Channels, Ethtool, Feature, Flow, FlowHash, Rings, Spread, Table};
 pub use host::{Host, Ruleset};
 pub use record::RecordError;
@@ -165,7 +165,7 @@ const TUNED: &[Tuned] = &[
     Tuned {
         stage: socket::RECEIVE_BUFFER,
         gain: "not measured; 8 MiB hold 27 ms of 2.5 Gbit/s, the kernel's default 0.7 ms. Nothing where \
-               stoqd has CAP_NET_ADMIN, which passes the limit",
+               stoqd has CAP_NET_ADMIN",
     },
     Tuned { stage: socket::SEND_BUFFER, gain: "not measured; the kernel's default is enough" },
     Tuned {

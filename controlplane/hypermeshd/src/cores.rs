@@ -6,7 +6,7 @@ use std::fmt;
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
-use stoq_tuning::{Host, control_cores, listed_cores};
+use stoq_tuning::{Host, control_cores, core_list, listed_cores};
 
 /// Cores that an operator has listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,8 +27,7 @@ pub fn parse(text: &str) -> Result<List, NoList> {
 
 impl fmt::Display for List {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cores: Vec<_> = self.0.iter().map(ToString::to_string).collect();
-        f.write_str(&cores.join(","))
+        f.write_str(&core_list(&self.0))
     }
 }
 
@@ -93,6 +92,6 @@ mod tests {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains("0-1,4"), "{error}");
         }
-        assert_eq!(parse("0-1,4").unwrap().to_string(), "0,1,4");
+        assert_eq!(parse("0-1,4").unwrap().to_string(), "0-1,4");
     }
 }
