@@ -111,7 +111,7 @@ pub enum SettingError {
     #[error("{0} is not there")]
     Gone(String),
     /// The driver or the kernel refused.
-    #[error("the driver says: {0}")]
+    #[error("the kernel or the driver says: {0}")]
     Refused(#[from] io::Error),
     /// `EOPNOTSUPP` to a thread for NAPI.
     #[error(

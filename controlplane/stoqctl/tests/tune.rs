@@ -114,7 +114,8 @@ fn after_a_reboot_an_undo_leaves_what_it_finds() {
 #[test]
 fn scripts_are_answered_in_json() {
     let directory = configured();
-    let script = "tune check channels --json; echo; tune apply channels --json; echo; tune undo --json";
+    let script =
+        "tune check channels --json; echo; tune apply channels --json; echo; tune undo --json";
     let Some(shown) = in_namespace(directory.path(), script) else { return };
     let answers: Vec<serde_json::Value> =
         shown.split("\n\n").map(|text| serde_json::from_str(text).unwrap()).collect();
@@ -130,7 +131,11 @@ fn scripts_are_answered_in_json() {
         (undo, "/0/outcome", "changed"),
         (undo, "/0/to", "rx 2 tx 2"),
     ] {
-        assert_eq!(answer.pointer(pointer).and_then(|value| value.as_str()), Some(expected), "{shown}");
+        assert_eq!(
+            answer.pointer(pointer).and_then(|value| value.as_str()),
+            Some(expected),
+            "{shown}"
+        );
     }
     assert!(check.pointer("/0/gain").unwrap().as_str().unwrap().contains("measured"), "{shown}");
 }
