@@ -29,7 +29,8 @@ fn configured() -> TempDir {
 }
 
 /// Runs a script in new namespaces with a `/sys` of their own and a veth `wan` of four queues;
-/// `None` if there may be none here. In it, `tune ACTION [STAGE]` is the command under test with this
+/// `None` if there may be none here. Of the machine itself nothing can be set from there: it has two
+/// cores without a clock, and no systemd. In it, `tune ACTION [STAGE]` is the command under test with this
 /// configuration, and `state` shows the queues and the thread of `wan`.
 fn in_namespace(directory: &Path, script: &str) -> Option<String> {
     let unshare = |script: &str| {
@@ -43,6 +44,8 @@ fn in_namespace(directory: &Path, script: &str) -> Option<String> {
     }
     let prepare = format!(
         "mount -t sysfs sysfs /sys
+         mount -t tmpfs none /run
+         mount -t tmpfs none /sys/devices/system/cpu; echo 0-1 >/sys/devices/system/cpu/online
          tune() {{
              case $1 in undo) ;; *) set -- \"$@\" --config stoqd.toml ;; esac
              case $1 in check) ;; *) set -- \"$@\" --record state/tuning.json ;; esac

@@ -86,27 +86,51 @@ pub fn cores(plan: &CorePlan, by_itself: Option<&[usize]>) -> String {
         none if none.is_empty() => "-".to_owned(),
         list => list,
     };
-    let mut text = format!("workers        {}", plan.workers);
-    text += &match plan.pinned.is_empty() {
-        true => ", not pinned\n".to_owned(),
-        false => format!(
-            ", pinned to {}\n",
-            plan.pinned.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
-        ),
+    // In the order of the workers, which a list of ranges would hide.
+    let pinned: Vec<_> = plan.pinned.iter().map(ToString::to_string).collect();
+    let pinned = match pinned.is_empty() {
+        true => "not pinned".to_owned(),
+        false => format!("pinned to {}", pinned.join(", ")),
     };
+    let mut text = format!("workers        {}, {pinned}\n", plan.workers);
     let _ = writeln!(text, "control plane  {}", shown(&plan.control));
     let _ = writeln!(text, "beside         {}", shown(&plan.beside));
     for why in &plan.why {
         let _ = writeln!(text, "because        {why}");
     }
-    let apart = by_itself.is_some_and(|own| own.iter().all(|core| plan.control.contains(core)));
-    if let (false, false, Some(own)) = (apart, plan.pinned.is_empty(), by_itself) {
-        let _ = writeln!(
-            text,
-            "hypermeshd     by itself on {}: give it `--cores {}`",
-            shown(own),
-            shown(&plan.control)
-        );
+    let disturbs = |own: &&[usize]| own.iter().any(|core| plan.pinned.contains(core));
+    if let Some(own) = by_itself.filter(disturbs) {
+        let (own, better) = (shown(own), shown(&plan.control));
+        let _ = writeln!(text, "hypermeshd     by itself on {own}: give it `--cores {better}`");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_plan_is_shown_and_a_disturbing_control_plane_is_told_where_to_go() {
+        let plan = CorePlan {
+            workers: 2,
+            pinned: vec![4, 0],
+            control: vec![1, 2, 3],
+            beside: Vec::new(),
+            why: vec!["the configuration lists the workers' cores".to_owned()],
+        };
+        let expected = "\
+workers        2, pinned to 4, 0
+control plane  1-3
+beside         -
+because        the configuration lists the workers' cores
+";
+        assert_eq!(cores(&plan, Some(&[1])), expected);
+        assert_eq!(cores(&plan, None), expected);
+        let told = cores(&plan, Some(&[0]));
+        assert_eq!(
+            told.strip_prefix(expected),
+            Some("hypermeshd     by itself on 0: give it `--cores 1-3`\n")
+        );
+    }
 }
