@@ -1,7 +1,8 @@
 //! Stages about processors.
 
 use crate::host::Host;
-use crate::{Look, Stage, Verdict};
+use crate::setting::{Change, Setting};
+use crate::{Look, Plan, Stage, Verdict};
 
 /// Cores have lower numbers than this: twice what the largest host that Linux is built for by default
 /// has.
@@ -25,41 +26,38 @@ pub(crate) const CORES: Stage = Stage {
 pub(crate) const GOVERNOR: Stage = Stage {
     name: "governor",
     why: "a core that is slowed down while packets are few is late for the next burst",
-    look: |host, _| {
-        let names = host.entries("sys/devices/system/cpu");
-        let cores = names.iter().filter(|name| is_core(name));
-        let governors = cores.filter_map(|core| {
-            host.read(&format!("sys/devices/system/cpu/{core}/cpufreq/scaling_governor"))
-        });
-        match governors
-            .into_iter()
-            .find(|governor| governor == "powersave" || governor == "ondemand")
-        {
-            // intel_pstate and amd-pstate in their active mode call a governor `powersave` that
-            // follows the load within microseconds.
-            Some(_) if is_hardware_managed(host.read(DRIVER).as_deref()) => {
-                Look::Good("the processor manages its own clock".to_owned())
-            }
-            Some(governor) => Look::bad(
-                Verdict::Advice,
-                governor,
-                "performance, or schedutil",
-                "echo performance | tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor",
-            ),
-            None => Look::Good("no slow governor".to_owned()),
-        }
-    },
+    look: governor,
 };
+
+/// Governors that wait for load before they give a core its clock.
+const SLOW: [&str; 3] = ["powersave", "ondemand", "conservative"];
+
+fn governor(host: &Host, _: &Plan) -> Look {
+    let cores = host.entries("sys/devices/system/cpu").into_iter();
+    let numbers = cores.filter_map(|name| name.strip_prefix("cpu")?.parse().ok());
+    let mut changes = Vec::new();
+    for core in numbers {
+        let what = Setting::Governor { core };
+        let Ok(was) = host.get(&what) else { continue };
+        if SLOW.contains(&was.as_str()) {
+            changes.push(Change { what, was, to: "performance".to_owned() });
+        }
+    }
+    changes.sort_by(|a, b| a.what.cmp(&b.what));
+    let Some(first) = changes.first() else { return Look::Good("no slow governor".to_owned()) };
+    // intel_pstate and amd-pstate in their active mode call a governor `powersave` that follows the
+    // load within microseconds.
+    if is_hardware_managed(host.read(DRIVER).as_deref()) {
+        return Look::Good("the processor manages its own clock".to_owned());
+    }
+    let is = format!("{} on {} cores", first.was, changes.len());
+    Look::settable(is, "performance, or schedutil", changes)
+}
 
 const DRIVER: &str = "sys/devices/system/cpu/cpu0/cpufreq/scaling_driver";
 
 fn is_hardware_managed(driver: Option<&str>) -> bool {
     matches!(driver, Some("intel_pstate" | "amd-pstate-epp"))
-}
-
-fn is_core(name: &str) -> bool {
-    let number = name.strip_prefix("cpu").unwrap_or_default();
-    !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The cores that are on, in ascending order; none when they are not visible.
@@ -68,8 +66,9 @@ pub(crate) fn online(host: &Host) -> Vec<usize> {
     list.as_deref().and_then(cores).unwrap_or_default()
 }
 
-/// The cores of a list such as `0-3,6`.
-pub(crate) fn cores(list: &str) -> Option<Vec<usize>> {
+/// The cores of a list such as `0-3,6`; `None` for any other text.
+#[must_use]
+pub fn cores(list: &str) -> Option<Vec<usize>> {
     let mut cores = Vec::new();
     for range in list.split(',') {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
@@ -80,6 +79,20 @@ pub(crate) fn cores(list: &str) -> Option<Vec<usize>> {
         cores.extend(first..=last);
     }
     Some(cores)
+}
+
+/// Cores as the kernel lists them, such as `0-1,4`; empty for none.
+#[must_use]
+pub fn list(cores: &[usize]) -> String {
+    let mut sorted = cores.to_vec();
+    sorted.sort_unstable();
+    let ranges = sorted.chunk_by(|a, b| a + 1 == *b);
+    let text = ranges.filter_map(|range| match range {
+        [] => None,
+        [only] => Some(only.to_string()),
+        [first, .., last] => Some(format!("{first}-{last}")),
+    });
+    text.collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
@@ -102,8 +115,10 @@ mod tests {
     }
 
     #[test]
-    fn only_numbered_entries_are_cores() {
-        assert!(is_core("cpu0") && is_core("cpu17"));
-        assert!(!is_core("cpu") && !is_core("cpufreq") && !is_core("cpuidle"));
+    fn cores_are_listed_as_they_are_read() {
+        for text in ["0", "0-1", "0-2,4,6-7"] {
+            assert_eq!(list(&cores(text).unwrap()), text);
+        }
+        assert_eq!((list(&[]), list(&[3, 1, 2])), (String::new(), "1-3".to_owned()));
     }
 }

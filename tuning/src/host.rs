@@ -4,6 +4,7 @@
 //! Called by the stages; settings are changed through it by `setting` alone. A [`Host`] may be
 //! another root directory, with the files and the drivers of another host.
 
+use std::cell::OnceCell;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -31,7 +32,8 @@ pub enum Ruleset {
 #[derive(Debug)]
 pub struct Host {
     root: PathBuf,
-    ruleset: Ruleset,
+    /// Asked for when it is first looked at: that starts a program.
+    ruleset: OnceCell<Ruleset>,
     ethtool: Box<dyn Ethtool>,
 }
 
@@ -39,13 +41,13 @@ impl Host {
     /// This host, now.
     #[must_use]
     pub fn this() -> Self {
-        Self { root: PathBuf::from("/"), ruleset: list_ruleset(), ethtool: Box::new(Kernel) }
+        Self { root: PathBuf::from("/"), ruleset: OnceCell::new(), ethtool: Box::new(Kernel) }
     }
 
     /// The host whose `/proc`, `/sys` and `/dev` are below `root`, with these drivers.
     #[must_use]
     pub fn at(root: &Path, ruleset: Ruleset, ethtool: Box<dyn Ethtool>) -> Self {
-        Self { root: root.into(), ruleset, ethtool }
+        Self { root: root.into(), ruleset: ruleset.into(), ethtool }
     }
 
     pub(crate) fn ethtool(&self) -> &dyn Ethtool {
@@ -53,7 +55,7 @@ impl Host {
     }
 
     pub(crate) fn ruleset(&self) -> &Ruleset {
-        &self.ruleset
+        self.ruleset.get_or_init(list_ruleset)
     }
 
     /// The trimmed text of a file such as `proc/version`; `None` when it can not be read.
@@ -80,6 +82,41 @@ impl Host {
         let mut file =
             fs::OpenOptions::new().write(true).truncate(true).open(self.root.join(path))?;
         file.write_all(text.as_bytes())
+    }
+
+    /// Writes a file that need not be there, nor its directory.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn place(&self, path: &str, text: &str) -> io::Result<()> {
+        let path = self.root.join(path);
+        path.parent().map_or(Ok(()), fs::create_dir_all)?;
+        fs::write(path, text)
+    }
+
+    /// Removes a file, if it is there, and its directory, if that is empty then.
+    ///
+    /// # Errors
+    /// What the kernel says of the file; a directory with other files in it is no error.
+    pub(crate) fn remove(&self, path: &str) -> io::Result<()> {
+        let path = self.root.join(path);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // It stays where other drop-ins are in it.
+        let _others = path.parent().map(fs::remove_dir);
+        Ok(())
+    }
+
+    /// Whether this is the host that the process runs on, not the files of another.
+    pub(crate) fn is_this(&self) -> bool {
+        self.root == Path::new("/")
+    }
+
+    /// Which boot this is; `None` where the kernel does not say.
+    pub(crate) fn boot(&self) -> Option<String> {
+        self.read("proc/sys/kernel/random/boot_id").filter(|id| !id.is_empty())
     }
 
     /// The value of a sysctl such as `net.core.rmem_max`.

@@ -1,6 +1,9 @@
 //! What was there before: the file from which everything that a stage changed can be restored, by
 //! another process and after a reboot.
 //!
+//! A reboot restores every setting by itself, and what is found after it may be somebody's choice since.
+//! So the record names the boot that it is of, and what it says of an earlier one is over.
+//!
 //! Owns the file and its lock. The first value of a setting is kept until it is undone, however often
 //! it is applied again. The file is written whole, before anything is changed, and is gone when
 //! nothing is left to restore. Called by `tune` only.
@@ -24,9 +27,10 @@ use thiserror::Error;
 use crate::setting::{Change, Setting};
 
 /// The form of the file. Another number is another form, and no guess is made about it.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
-/// Largest file: [`MAX_ENTRIES`] entries of under 512 bytes.
+/// Largest file: [`MAX_ENTRIES`] entries of under 512 bytes. Only the tables of a few interfaces are
+/// longer, and there are far fewer other entries then.
 const MAX_BYTES: u64 = 512 * MAX_ENTRIES as u64;
 
 /// Most settings: a few interfaces with an interrupt for each of 1024 queues.
@@ -70,6 +74,8 @@ pub enum RecordError {
 #[serde(deny_unknown_fields)]
 struct Stored {
     version: u32,
+    /// The boot in which the settings were changed; nothing where the kernel does not tell.
+    boot: Option<String>,
     settings: Vec<StoredSetting>,
 }
 
@@ -94,14 +100,20 @@ pub(crate) struct Entry {
 #[derive(Debug)]
 pub(crate) struct Record {
     path: PathBuf,
+    boot: Option<String>,
     entries: BTreeMap<Setting, Entry>,
+    over: Vec<Setting>,
     _lock: Flock<File>,
 }
 
 impl Record {
     /// Opens the record, empty when there is no file. Its directory is made if `make` says so;
-    /// `None` if there is neither.
-    pub(crate) fn open(path: &Path, make: bool) -> Result<Option<Self>, RecordError> {
+    /// `None` if there is neither. `boot` is the boot that it is now, if the kernel says.
+    pub(crate) fn open(
+        path: &Path,
+        make: bool,
+        boot: Option<String>,
+    ) -> Result<Option<Self>, RecordError> {
         let directory = directory(path);
         if make {
             fs::create_dir_all(directory).map_err(failed(directory, "make"))?;
@@ -115,8 +127,18 @@ impl Record {
             Errno::EWOULDBLOCK => RecordError::Busy(directory.into()),
             errno => failed(directory, "lock")(errno.into()),
         })?;
-        let entries = load(path)?;
-        Ok(Some(Self { path: path.into(), entries, _lock: lock }))
+        let (then, mut entries) = load(path)?;
+        let mut over = Vec::new();
+        // A boot that is not named may be this one.
+        if then.is_some() && boot.is_some() && then != boot {
+            over = std::mem::take(&mut entries).into_keys().collect();
+        }
+        Ok(Some(Self { path: path.into(), boot, entries, over, _lock: lock }))
+    }
+
+    /// What a reboot has restored since it was recorded, and is recorded no more.
+    pub(crate) fn over(&self) -> &[Setting] {
+        &self.over
     }
 
     /// What is recorded, in the order in which it is to be restored.
@@ -163,7 +185,8 @@ impl Record {
             .entries
             .iter()
             .map(|(what, entry)| StoredSetting { what: what.clone(), entry: entry.clone() });
-        let stored = Stored { version: VERSION, settings: settings.collect() };
+        let boot = self.boot.clone();
+        let stored = Stored { version: VERSION, boot, settings: settings.collect() };
         let directory = directory(&self.path);
         let mut file = tempfile::Builder::new()
             .prefix(".tuning.")
@@ -176,12 +199,15 @@ impl Record {
     }
 }
 
-fn load(path: &Path) -> Result<BTreeMap<Setting, Entry>, RecordError> {
+/// The boot and the settings of the file; no settings without a file.
+fn load(path: &Path) -> Result<(Option<String>, BTreeMap<Setting, Entry>), RecordError> {
     let foreign = |got: String| RecordError::Foreign { path: path.into(), got };
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok((None, BTreeMap::new()));
+        }
         Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
             return Err(foreign("a symbolic link".to_owned()));
         }
@@ -202,9 +228,13 @@ fn load(path: &Path) -> Result<BTreeMap<Setting, Entry>, RecordError> {
     }
     let settings = stored.settings;
     if let Some(bad) = settings.iter().find(|setting| !setting.what.is_named_well()) {
-        return Err(foreign(format!("the interface {:?}", bad.what.interface())));
+        return Err(foreign(format!(
+            "the interface {:?}",
+            bad.what.interface().unwrap_or_default()
+        )));
     }
-    Ok(settings.into_iter().map(|setting| (setting.what, setting.entry)).collect())
+    let settings = settings.into_iter().map(|setting| (setting.what, setting.entry)).collect();
+    Ok((stored.boot, settings))
 }
 
 /// The directory of the record; of a mere name, the current one.
@@ -229,14 +259,14 @@ mod tests {
     }
 
     fn open(path: &Path) -> Record {
-        Record::open(path, true).unwrap().unwrap()
+        Record::open(path, true, None).unwrap().unwrap()
     }
 
     #[test]
     fn the_first_value_is_kept_and_the_file_goes_with_the_last_setting() {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("state/tuning.json");
-        assert!(Record::open(&path, false).unwrap().is_none(), "nothing is made to be read");
+        assert!(Record::open(&path, false, None).unwrap().is_none(), "nothing is made to be read");
         let mut record = open(&path);
         assert!(record.hold("a", &change("0")));
         assert!(!record.hold("a", &change("7")));
@@ -262,7 +292,7 @@ mod tests {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("tuning.json");
         let _held = open(&path);
-        assert!(matches!(Record::open(&path, true), Err(RecordError::Busy(_))));
+        assert!(matches!(Record::open(&path, true, None), Err(RecordError::Busy(_))));
     }
 
     #[test]
@@ -271,15 +301,21 @@ mod tests {
         let path = directory.path().join("tuning.json");
         let setting = |interface: &str| {
             let what = format!(r#"{{"setting":"threaded-napi","interface":"{interface}"}}"#);
-            format!(r#"{{"version":1,"settings":[{{"what":{what},"was":"0","stages":["x"]}}]}}"#)
+            format!(
+                r#"{{"version":2,"boot":null,"settings":[{{"what":{what},"was":"0","stages":["x"]}}]}}"#
+            )
         };
         let long = "x".repeat(MAX_BYTES as usize + 1);
         for (text, part) in [
             ("", "EOF"),
             ("{", "EOF"),
-            (r#"{"version":2,"settings":[]}"#, "version 2"),
+            (r#"{"version":1,"boot":null,"settings":[]}"#, "version 1"),
             (
-                r#"{"version":1,"settings":[{"what":{"setting":"file","path":"/etc/x"},"was":"","stages":[]}]}"#,
+                r#"{"version":2,"boot":null,"settings":[{"what":{"setting":"file","path":"/etc/x"},"was":"","stages":[]}]}"#,
+                "unknown variant",
+            ),
+            (
+                r#"{"version":2,"boot":null,"settings":[{"what":{"setting":"sysctl","key":"kernel.core_pattern"},"was":"","stages":[]}]}"#,
                 "unknown variant",
             ),
             (setting("../../../../etc").as_str(), "the interface"),
@@ -287,7 +323,7 @@ mod tests {
             (&long, "more than"),
         ] {
             fs::write(&path, text).unwrap();
-            let error = Record::open(&path, true).unwrap_err().to_string();
+            let error = Record::open(&path, true, None).unwrap_err().to_string();
             assert!(error.contains(part) && error.contains("move it away"), "{error}");
             assert!(path.exists());
         }
@@ -296,14 +332,32 @@ mod tests {
     }
 
     #[test]
+    fn what_is_of_an_earlier_boot_is_over() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("tuning.json");
+        let boot = |id: &str| Record::open(&path, true, Some(id.to_owned())).unwrap().unwrap();
+        let mut record = boot("first");
+        record.hold("a", &change("0"));
+        record.save().unwrap();
+        drop(record);
+        let seen = |record: Record| (record.entries().count(), record.over().len());
+        assert_eq!(seen(boot("first")), (1, 0));
+        assert_eq!(seen(open(&path)), (1, 0), "a boot without a name may be the same");
+        let record = boot("second");
+        assert_eq!((record.entries().count(), record.over()), (0, &[change("").what][..]));
+        record.save().unwrap();
+        assert!(!path.exists());
+    }
+
+    #[test]
     fn links_and_things_that_are_no_files_are_refused() {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("tuning.json");
         symlink("/etc/passwd", &path).unwrap();
-        let error = Record::open(&path, true).unwrap_err().to_string();
+        let error = Record::open(&path, true, None).unwrap_err().to_string();
         assert!(error.contains("symbolic link"), "{error}");
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
-        assert!(Record::open(&path, true).is_err());
+        assert!(Record::open(&path, true, None).is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! Stages about UDP sockets: their buffers, their port, and the firewall in front of them.
 
 use crate::host::{Host, Ruleset};
+use crate::setting::{Change, Setting, Sysctl};
 use crate::{Look, Plan, Stage, Verdict, set_sysctl};
 
 /// What a worker asks for to receive: 27 ms at 2.5 Gbit/s, so that a worker that the scheduler
@@ -14,13 +15,13 @@ const SEND_BYTES: u64 = 212_992;
 pub(crate) const RECEIVE_BUFFER: Stage = Stage {
     name: "receive-buffer",
     why: "bursts overflow a small buffer and are lost; with CAP_NET_ADMIN stoqd passes the limit",
-    look: |host, _| buffer(host, "net.core.rmem_max", RECEIVE_BYTES),
+    look: |host, _| buffer(host, Sysctl::ReceiveMax, RECEIVE_BYTES),
 };
 
 pub(crate) const SEND_BUFFER: Stage = Stage {
     name: "send-buffer",
     why: "a buffer that holds no whole train of packets makes the worker send them one by one",
-    look: |host, _| buffer(host, "net.core.wmem_max", SEND_BYTES),
+    look: |host, _| buffer(host, Sysctl::SendMax, SEND_BYTES),
 };
 
 pub(crate) const PORT: Stage =
@@ -84,16 +85,20 @@ fn list(ports: &[u16]) -> String {
     ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn buffer(host: &Host, key: &str, least: u64) -> Look {
-    let value = host.sysctl(key).and_then(|text| text.parse::<u64>().ok());
+fn buffer(host: &Host, key: Sysctl, least: u64) -> Look {
+    let what = Setting::Sysctl { key };
+    let value = host.get(&what).ok().and_then(|text| text.parse::<u64>().ok());
+    let key = key.key();
     match value {
         Some(value) if value >= least => Look::Good(format!("{key} = {value}")),
-        Some(value) => Look::bad(
-            Verdict::Advice,
-            format!("{key} = {value}"),
-            format!("{least} bytes or more"),
-            set_sysctl(key, &least.to_string()),
-        ),
+        Some(value) => {
+            let to = least.to_string();
+            let lasting = Some(set_sysctl(key, &to));
+            let is = format!("{key} = {value}");
+            let should = format!("{least} bytes or more");
+            let changes = vec![Change { what, was: value.to_string(), to }];
+            Look::Settable { is, should, changes, lasting }
+        }
         // It belongs to the whole host, and is invisible inside network namespaces.
         None => Look::Good(format!("{key} is not visible in this namespace")),
     }

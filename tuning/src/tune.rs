@@ -64,6 +64,8 @@ pub enum Outcome {
         /// The value after.
         to: String,
     },
+    /// It was set in an earlier boot, and a reboot has restored it: it is left as it is.
+    Rebooted(Option<String>),
     /// It was set without complaint, and could not be read then.
     Unseen {
         /// The value before.
@@ -83,9 +85,15 @@ impl Outcome {
     }
 }
 
+/// What a stage that can be applied gains, and how that is known; `None` for any other.
+#[must_use]
+pub fn gain(stage: &str) -> Option<&'static str> {
+    TUNED.iter().find(|known| known.stage.name == stage).map(|known| known.gain)
+}
+
 /// The names of the stages that can be applied, in their order.
 pub fn stage_names() -> impl Iterator<Item = &'static str> {
-    TUNED.iter().map(|stage| stage.name)
+    TUNED.iter().map(|tuned| tuned.stage.name)
 }
 
 /// The findings of the stages that can be applied, or of one.
@@ -115,7 +123,8 @@ pub fn apply(
 ) -> Result<Vec<Applied>, TuneError> {
     require_stage(only)?;
     require_interface(host, plan)?;
-    let Some(mut record) = Record::open(record, true)? else { return Ok(Vec::new()) };
+    let Some(mut record) = Record::open(record, true, host.boot())? else { return Ok(Vec::new()) };
+    record.save()?;
     let mut applied = Vec::new();
     // One after the other: what a stage finds depends on what those before it have changed.
     for stage in selected(only) {
@@ -129,17 +138,22 @@ pub fn apply(
 
 /// Restores what the stages, or one, have changed. Empty when nothing is recorded.
 ///
-/// What is gone with its interface is forgotten; what the driver refuses stays recorded.
+/// What is gone with its interface is forgotten; what the driver refuses stays recorded. What was set in
+/// an earlier boot is left as it is, and forgotten: the reboot has restored it.
 ///
 /// # Errors
 /// If there is no such stage, or the record cannot be used.
 pub fn undo(host: &Host, only: Option<&str>, record: &Path) -> Result<Vec<Step>, TuneError> {
     require_stage(only)?;
-    let Some(mut record) = Record::open(record, false)? else { return Ok(Vec::new()) };
+    let Some(mut record) = Record::open(record, false, host.boot())? else { return Ok(Vec::new()) };
     let held = |stage: &String| only.is_none_or(|only| stage == only);
     let due = record.entries().filter(|(_, entry)| entry.stages.iter().any(held));
     let due: Vec<_> = due.map(|(what, entry)| (what.clone(), entry.clone())).collect();
-    let mut steps = Vec::new();
+    let rebooted = |what: &Setting| {
+        let outcome = Outcome::Rebooted(host.get(what).ok());
+        Step { what: what.clone(), outcome }
+    };
+    let mut steps: Vec<Step> = record.over().iter().map(rebooted).collect();
     let mut refused = BTreeSet::new();
     for (what, entry) in due {
         let outcome = set(host, &what, &entry.was);
@@ -160,7 +174,8 @@ pub fn undo(host: &Host, only: Option<&str>, record: &Path) -> Result<Vec<Step>,
 
 /// The stages to run, in their order.
 fn selected(only: Option<&str>) -> impl Iterator<Item = &'static Stage> {
-    TUNED.iter().filter(move |stage| only.is_none_or(|name| stage.name == name))
+    let stages = TUNED.iter().map(|tuned| &tuned.stage);
+    stages.filter(move |stage| only.is_none_or(|name| stage.name == name))
 }
 
 fn require_stage(only: Option<&str>) -> Result<(), TuneError> {

@@ -22,6 +22,7 @@ pub mod caller;
 pub mod chain;
 pub mod clock;
 pub mod core;
+pub mod cores;
 pub mod daemon;
 pub mod files;
 pub mod follow;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use hypermeshd::daemon::{self, Settings};
-use hypermeshd::{files, metrics};
+use hypermeshd::{cores, files, metrics};
 use tracing_subscriber::EnvFilter;
 
 /// STOQ control plane daemon.
@@ -34,6 +34,10 @@ struct Arguments {
     /// Loopback address at which this host asks for names, on port 53.
     #[arg(long, value_name = "ADDRESS", default_value_t = stoq_names::LOOPBACK.into())]
     names: IpAddr,
+    /// Cores to stay on, such as 0-1,4. Without it those that the host's plan leaves to the control
+    /// plane (`stoqctl tune cores`).
+    #[arg(long, value_name = "LIST", value_parser = cores::parse)]
+    cores: Option<cores::List>,
     /// Log as JSON, one object a line.
     #[arg(long)]
     log_json: bool,
@@ -48,6 +52,7 @@ fn main() -> ExitCode {
     } else {
         lines.with_ansi(false).init();
     }
+    cores::stay_on(arguments.cores);
     let settings = Settings {
         state: arguments.state,
         socket: arguments.socket,

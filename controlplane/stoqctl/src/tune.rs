@@ -1,38 +1,42 @@
 //! `stoqctl tune`: sets the host so that packets reach the worker that owns them, and undoes it.
 //!
-//! The stages come from `stoq-tuning`. This module asks for the plan, and shows what they found and
-//! did: one line for each stage, and one for each setting.
+//! The stages come from `stoq-tuning`. This module asks for the plan and runs them; what they found
+//! and did is shown by [`report`], and how it looks for scripts is in [`script`].
 
-use std::fmt::Write;
+mod report;
+mod script;
+
 use std::path::Path;
 
 use nix::unistd::geteuid;
-use stoq_tuning::{Applied, Finding, Host, Outcome, Plan, SettingError, Step, Verdict};
+use stoq_tuning::{Host, Plan, Verdict};
 
 use crate::cli::{Only, Tune};
-use crate::daemon::print;
 use crate::failure::Failure;
+use crate::hypermesh::answer;
 use crate::node;
 
 /// Carries out one of the commands.
 pub fn run(socket: &Path, command: &Tune) -> Result<(), Failure> {
     match command {
-        Tune::Check { only, config } => {
+        Tune::Check { only, config, output } => {
             let plan = plan(socket, &config.config)?;
             let stage = only.stage.as_deref();
-            print(&found(&stoq_tuning::check_tuned(&Host::this(), &plan, stage)?))
+            let findings = stoq_tuning::check_tuned(&Host::this(), &plan, stage)?;
+            answer(output.json, &script::found(&findings), |_| report::found(&findings))
         }
-        Tune::Apply { only, config, record } => {
+        Tune::Apply { only, config, record, output } => {
             require_root("apply", only)?;
             let plan = plan(socket, &config.config)?;
             let stage = only.stage.as_deref();
             let applied = stoq_tuning::apply(&Host::this(), &plan, stage, &record.record)?;
-            print(&done(&applied))
+            answer(output.json, &script::done(&applied), |_| report::done(&applied))
         }
-        Tune::Undo { only, record } => {
+        Tune::Undo { only, record, output } => {
             require_root("undo", only)?;
             let steps = stoq_tuning::undo(&Host::this(), only.stage.as_deref(), &record.record)?;
-            print(&undone(&steps, &record.record))?;
+            let shown = |_: &_| report::undone(&steps, &record.record);
+            answer(output.json, &script::made(&steps), shown)?;
             if steps.iter().any(|step| step.outcome.is_refused()) {
                 return Err(Failure::Usage(format!(
                     "expected to restore everything, but a driver refused; what is left stays in {} \
@@ -41,6 +45,13 @@ pub fn run(socket: &Path, command: &Tune) -> Result<(), Failure> {
                 )));
             }
             Ok(())
+        }
+        Tune::Cores { config, output } => {
+            let host = Host::this();
+            let cores = plan(socket, &config.config)?.core_plan(&host);
+            let by_itself = stoq_tuning::control_cores(&host);
+            let shown = |cores: &_| report::cores(cores, by_itself.as_deref());
+            answer(output.json, &cores, shown)
         }
     }
 }
@@ -64,72 +75,4 @@ fn plan(socket: &Path, config: &Path) -> Result<Plan, Failure> {
     }
     let (running_port, _) = node::daemon(configured.socket(socket));
     Ok(configured.plan(running_port))
-}
-
-/// One line for each stage: what is, what it should be, what that gains.
-fn found(findings: &[Finding]) -> String {
-    let mut text = String::new();
-    for finding in findings {
-        let _ = write!(text, "{:width$}  {}", finding.stage, finding.is, width = width());
-        if finding.verdict == Verdict::Good {
-            text.push_str(" (good)\n");
-        } else {
-            let _ = writeln!(text, " -> {} ({}); {}", finding.should, finding.why, finding.mend);
-        }
-    }
-    text
-}
-
-/// What was changed, and for the other stages why nothing was.
-fn done(applied: &[Applied]) -> String {
-    let mut text = String::new();
-    for Applied { finding, steps } in applied {
-        let steps: Vec<_> = steps.iter().filter(|step| is_news(step)).collect();
-        if steps.is_empty() {
-            let _ = write!(
-                text,
-                "{:width$}  unchanged: {}",
-                finding.stage,
-                finding.is,
-                width = width()
-            );
-            let remark =
-                if finding.mend.is_empty() { String::new() } else { format!("; {}", finding.mend) };
-            let _ = writeln!(text, "{remark}");
-        }
-        for step in steps {
-            let _ = writeln!(text, "{:width$}  {}", finding.stage, outcome(step), width = width());
-        }
-    }
-    text
-}
-
-fn undone(steps: &[Step], record: &Path) -> String {
-    if steps.is_empty() {
-        return format!("Nothing to undo: {} names nothing of it.\n", record.display());
-    }
-    steps.iter().map(|step| outcome(step) + "\n").collect()
-}
-
-fn outcome(step: &Step) -> String {
-    let what = &step.what;
-    match &step.outcome {
-        Outcome::AsItWas(value) => format!("{what}: {value} already"),
-        Outcome::Changed { from, to } => format!("{what}: {from} -> {to}"),
-        Outcome::Unseen { from, error } => format!("{what}: {from} -> not to be seen ({error})"),
-        Outcome::Failed(error @ SettingError::Gone(_)) => {
-            format!("{what}: {error} any more, and nothing of what was set")
-        }
-        Outcome::Failed(error) => format!("{what}: unchanged, {error}"),
-    }
-}
-
-/// Applying also watches over settings that are to stay; only what became of the others is news.
-fn is_news(step: &Step) -> bool {
-    !matches!(step.outcome, Outcome::AsItWas(_) | Outcome::Failed(SettingError::Gone(_)))
-}
-
-/// The columns of the longest name of a stage.
-fn width() -> usize {
-    stoq_tuning::stage_names().map(str::len).max().unwrap_or(0)
 }

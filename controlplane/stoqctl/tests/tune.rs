@@ -29,7 +29,8 @@ fn configured() -> TempDir {
 }
 
 /// Runs a script in new namespaces with a `/sys` of their own and a veth `wan` of four queues;
-/// `None` if there may be none here. In it, `tune ACTION [STAGE]` is the command under test with this
+/// `None` if there may be none here. Of the machine itself nothing can be set from there: it has two
+/// cores without a clock, and no systemd. In it, `tune ACTION [STAGE]` is the command under test with this
 /// configuration, and `state` shows the queues and the thread of `wan`.
 fn in_namespace(directory: &Path, script: &str) -> Option<String> {
     let unshare = |script: &str| {
@@ -43,6 +44,8 @@ fn in_namespace(directory: &Path, script: &str) -> Option<String> {
     }
     let prepare = format!(
         "mount -t sysfs sysfs /sys
+         mount -t tmpfs none /run
+         mount -t tmpfs none /sys/devices/system/cpu; echo 0-1 >/sys/devices/system/cpu/online
          tune() {{
              case $1 in undo) ;; *) set -- \"$@\" --config stoqd.toml ;; esac
              case $1 in check) ;; *) set -- \"$@\" --record state/tuning.json ;; esac
@@ -62,38 +65,99 @@ fn in_namespace(directory: &Path, script: &str) -> Option<String> {
 #[test]
 fn what_one_process_applied_another_undoes() {
     let directory = configured();
-    let script = "state; tune check; tune apply; state; tune apply channels; tune check
-                  tune undo channels; state; tune undo; state; tune undo; ls state";
+    let script = "state; tune check; echo; tune apply; echo; state; tune apply channels; tune check
+                  echo; tune undo channels; state; tune undo; state; tune undo; ls state";
     let Some(shown) = in_namespace(directory.path(), script) else { return };
-    let lines: Vec<&str> = shown.lines().collect();
     let (before, tuned) = ("rx-0 rx-1 tx-0 tx-1 0", "rx-0 tx-0 1");
-    assert_eq!(lines[0], before);
-    for (line, (stage, part)) in lines[1..5].iter().zip([
-        ("channels", "rx 2 tx 2 for 1 worker -> rx 1 tx 1 (an AF_XDP worker owns one queue"),
-        ("flow-hash", "one worker: nothing to spread (good)"),
-        ("threaded-napi", "0 -> 1; a virtual interface takes it only"),
-        ("irq-affinity", "wan has no interrupts of its own (good)"),
-    ]) {
-        assert!(line.starts_with(stage) && line.contains(part), "{line}");
+    let parts: Vec<&str> = shown.split("\n\n").collect();
+    let [check, apply, again, undo] = parts[..] else { panic!("{shown}") };
+    assert!(check.starts_with(before), "{shown}");
+    for (part, stage, expected) in [
+        (check, "channels", "rx 2 tx 2 for 1 worker -> rx 1 tx 1 (an AF_XDP worker owns one queue"),
+        (check, "channels", "; gain: not measured on a card"),
+        (check, "rings", "wan has none to set"),
+        (check, "flow-hash", "one worker: nothing to spread (good)"),
+        (check, "gro", "rx-gro is on (good)"),
+        (check, "threaded-napi", "0 -> 1; a virtual interface takes it only"),
+        (check, "threaded-napi", "`cargo xtask bench port`"),
+        (check, "irq-affinity", "wan has no interrupts of its own (good)"),
+        (apply, "channels", "wan channels: rx 2 tx 2 -> rx 1 tx 1"),
+        (apply, "flow-hash", "unchanged: one worker: nothing to spread"),
+        (apply, "threaded-napi", "wan threaded: 0 -> 1"),
+        (apply, "irq-affinity", "unchanged: wan has no interrupts of its own"),
+        (again, "channels", "unchanged: rx 1 tx 1 for 1 worker"),
+        (again, "channels", "rx 1 tx 1 for 1 worker (good)"),
+        (again, "threaded-napi", "1 (good)"),
+    ] {
+        let mut lines = part.lines().filter(|line| line.split(' ').next() == Some(stage));
+        assert!(lines.any(|line| line.contains(expected)), "{stage}: {expected}: {part}");
     }
+    assert!(again.starts_with(tuned), "{shown}");
     let expected = [
-        "channels       wan channels: rx 2 tx 2 -> rx 1 tx 1",
-        "flow-hash      unchanged: one worker: nothing to spread",
-        "threaded-napi  wan threaded: 0 -> 1",
-        "irq-affinity   unchanged: wan has no interrupts of its own",
-        tuned,
-        "channels       unchanged: rx 1 tx 1 for 1 worker",
-        "channels       rx 1 tx 1 for 1 worker (good)",
-        "flow-hash      one worker: nothing to spread (good)",
-        "threaded-napi  1 (good)",
-        "irq-affinity   wan has no interrupts of its own (good)",
         "wan channels: rx 1 tx 1 -> rx 2 tx 2",
         "rx-0 rx-1 tx-0 tx-1 1",
         "wan threaded: 1 -> 0",
         before,
         "Nothing to undo: state/tuning.json names nothing of it.",
     ];
-    assert_eq!(lines[5..], expected, "{shown}");
+    assert_eq!(undo.lines().collect::<Vec<_>>(), expected, "{shown}");
+}
+
+#[test]
+fn after_a_reboot_an_undo_leaves_what_it_finds() {
+    let directory = configured();
+    // To the record another boot is another name in its file.
+    let script = "tune apply channels >/dev/null; sed -i 's/\"boot\": \".*\"/\"boot\": \"earlier\"/' state/tuning.json
+                  tune undo; state; ls state; tune apply channels >/dev/null; tune undo --json";
+    let Some(shown) = in_namespace(directory.path(), script) else { return };
+    let expected = "wan channels: a reboot has restored it; left at rx 1 tx 1\nrx-0 tx-0 0\n[]\n";
+    assert_eq!(shown, expected);
+}
+
+#[test]
+fn scripts_are_answered_in_json() {
+    let directory = configured();
+    let script =
+        "tune check channels --json; echo; tune apply channels --json; echo; tune undo --json";
+    let Some(shown) = in_namespace(directory.path(), script) else { return };
+    let answers: Vec<serde_json::Value> =
+        shown.split("\n\n").map(|text| serde_json::from_str(text).unwrap()).collect();
+    let [check, apply, undo] = &answers[..] else { panic!("{shown}") };
+    for (answer, pointer, expected) in [
+        (check, "/0/stage", "channels"),
+        (check, "/0/verdict", "advice"),
+        (check, "/0/mend", "stoqctl tune apply channels"),
+        (apply, "/0/stage", "channels"),
+        (apply, "/0/steps/0/setting", "wan channels"),
+        (apply, "/0/steps/0/outcome", "changed"),
+        (apply, "/0/steps/0/to", "rx 1 tx 1"),
+        (undo, "/0/outcome", "changed"),
+        (undo, "/0/to", "rx 2 tx 2"),
+    ] {
+        assert_eq!(
+            answer.pointer(pointer).and_then(|value| value.as_str()),
+            Some(expected),
+            "{shown}"
+        );
+    }
+    assert!(check.pointer("/0/gain").unwrap().as_str().unwrap().contains("measured"), "{shown}");
+}
+
+#[test]
+fn the_plan_of_cores_follows_the_configuration() {
+    let directory = configured();
+    let config = directory.path().join("stoqd.toml");
+    let cores = |extra: &[&str]| {
+        let mut command = Command::new(STOQCTL);
+        let output = command.args(["tune", "cores", "--config"]).arg(&config).args(extra).output();
+        text(&output.unwrap().stdout)
+    };
+    let shown = cores(&[]);
+    assert!(shown.starts_with("workers        1, pinned to 1\n"), "{shown}");
+    assert!(shown.contains("because        the configuration lists the workers' cores"), "{shown}");
+    let plan: serde_json::Value = serde_json::from_str(&cores(&["--json"])).unwrap();
+    assert_eq!((&plan["workers"], &plan["pinned"]), (&1.into(), &serde_json::json!([1])));
+    assert!(!plan["control"].as_array().unwrap().contains(&1.into()), "{plan}");
 }
 
 #[test]

@@ -1,10 +1,11 @@
-//! What a network driver is asked and told by `ethtool`: its channels, and what it hashes to choose
-//! a receive queue.
+//! What a network driver is asked and told by `ethtool`: its channels and rings, what it hashes to
+//! choose a receive queue and how it spreads the hashes, and its features.
 //!
-//! Owns the two values with their text form, which is what is shown and recorded. [`Kernel`] asks
+//! Owns these values with their text form, which is what is shown and recorded. [`Kernel`] asks
 //! this host's drivers; tests put the answers of other hosts in its place. Called by `Host`.
 
 mod ioctl;
+mod rings;
 
 use std::fmt;
 use std::io;
@@ -13,6 +14,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 pub use ioctl::Kernel;
+pub(crate) use rings::MAX_TABLE;
+pub use rings::{Rings, Spread, Table};
 
 /// The drivers of a host. Errors are the drivers' own: `ENODEV` without such an interface,
 /// `EOPNOTSUPP` for what a driver does not know.
@@ -40,6 +43,70 @@ pub trait Ethtool: fmt::Debug {
     /// # Errors
     /// The driver's.
     fn set_flow_hash(&self, interface: &str, flow: Flow, hash: FlowHash) -> io::Result<()>;
+
+    /// The lengths of the rings.
+    ///
+    /// # Errors
+    /// The driver's.
+    fn rings(&self, interface: &str) -> io::Result<Rings>;
+
+    /// Sets the lengths of the rings; the most that there can be are left out.
+    ///
+    /// # Errors
+    /// The driver's.
+    fn set_rings(&self, interface: &str, rings: Rings) -> io::Result<()>;
+
+    /// How received packets are spread over queues.
+    ///
+    /// # Errors
+    /// The driver's.
+    fn table(&self, interface: &str) -> io::Result<Table>;
+
+    /// Sets how received packets are spread over queues.
+    ///
+    /// # Errors
+    /// The driver's.
+    fn set_table(&self, interface: &str, spread: &Spread) -> io::Result<()>;
+
+    /// Whether a feature is on.
+    ///
+    /// # Errors
+    /// The driver's; `EOPNOTSUPP` for a feature that this kernel does not know.
+    fn feature(&self, interface: &str, feature: Feature) -> io::Result<bool>;
+
+    /// Switches a feature. A driver that cannot leaves it as it is.
+    ///
+    /// # Errors
+    /// The driver's.
+    fn set_feature(&self, interface: &str, feature: Feature, on: bool) -> io::Result<()>;
+}
+
+/// What an interface may do with packets on their way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Feature {
+    /// Trains of received packets are put together.
+    #[serde(rename = "rx-gro")]
+    Gro,
+    /// Trains of UDP packets too that are not for a socket of this host.
+    #[serde(rename = "rx-udp-gro-forwarding")]
+    UdpGroForwarding,
+}
+
+impl Feature {
+    /// The kernel's name (`netdev_features_strings`).
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gro => "rx-gro",
+            Self::UdpGroForwarding => "rx-udp-gro-forwarding",
+        }
+    }
+}
+
+impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// Numbers of channels, and the most that the driver can have of each.

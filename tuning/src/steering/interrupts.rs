@@ -17,11 +17,11 @@
 //! core is a worker's does each queue's interrupt go to its worker's core: then at least no worker
 //! pays for another's packets, and the cache and the wake-up are local.
 
+use crate::cores::CorePlan;
 use crate::host::Host;
 use crate::setting::{Change, Setting};
 use crate::{Look, Stage, Verdict, irq};
 
-use super::layout::Layout;
 use super::{Port, with_interface};
 
 pub(crate) const IRQ_AFFINITY: Stage = Stage {
@@ -34,8 +34,8 @@ pub(crate) const IRQ_AFFINITY: Stage = Stage {
 /// While this directory is there irqbalance runs, and moves interrupts as it likes.
 const IRQBALANCE: &str = "run/irqbalance";
 
-fn look(host: &Host, layout: &Layout, interface: &str) -> Look {
-    if layout.pinned.is_empty() {
+fn look(host: &Host, cores: &CorePlan, interface: &str) -> Look {
+    if cores.pinned.is_empty() {
         return Look::Good("workers are not pinned: no core is better than another".to_owned());
     }
     let irqs = irq::of_queues(host, interface);
@@ -44,7 +44,7 @@ fn look(host: &Host, layout: &Layout, interface: &str) -> Look {
     }
     let (mut is, mut should, mut changes) = (Vec::new(), Vec::new(), Vec::new());
     for (queue, irq) in irqs {
-        let Some(core) = core_of(layout, queue) else { continue };
+        let Some(core) = core_of(cores, queue) else { continue };
         let Some(was) = host.read(&irq.affinity_file()) else { continue };
         is.push(format!("{} on {was}", irq.name));
         let to = core.to_string();
@@ -64,15 +64,16 @@ fn look(host: &Host, layout: &Layout, interface: &str) -> Look {
             "an irqbalance that leaves them alone, or none",
             "systemctl disable --now irqbalance",
         ),
-        (false, _) => Look::Settable { is, should: should.join(", "), changes },
+        (false, _) => Look::settable(is, should.join(", "), changes),
     }
 }
 
 /// Where the interrupt of a queue goes; `None` for a queue without a worker on a host without a core
 /// to spare.
-fn core_of(layout: &Layout, queue: usize) -> Option<usize> {
-    match layout.spare.len() {
-        0 => layout.pinned.get(queue).copied(),
-        spare => layout.spare.get(queue % spare).copied(),
+fn core_of(cores: &CorePlan, queue: usize) -> Option<usize> {
+    let spare = cores.spare();
+    match spare.len() {
+        0 => cores.pinned.get(queue).copied(),
+        count => spare.get(queue % count).copied(),
     }
 }

@@ -11,15 +11,14 @@
 //! ```
 
 mod interrupts;
-mod layout;
 
+use crate::cores::CorePlan;
 use crate::ethtool::{Flow, FlowHash};
 use crate::host::Host;
 use crate::setting::{Change, Setting};
 use crate::{Look, Plan, Stage, Verdict, irq, network};
 
 pub(crate) use interrupts::IRQ_AFFINITY;
-use layout::Layout;
 
 pub(crate) const CHANNELS: Stage = Stage {
     name: "channels",
@@ -44,18 +43,18 @@ pub(crate) const THREADED_NAPI: Stage = Stage {
 
 /// Which port a stage is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Port {
+pub(crate) enum Port {
     Any,
     Xdp,
 }
 
 /// Looks at the WAN interface, if there is one and the stage is for the port in use. An interface
 /// that is configured and absent is the finding of another stage.
-fn with_interface(
+pub(crate) fn with_interface(
     host: &Host,
     plan: &Plan,
     port: Port,
-    look: fn(&Host, &Layout, &str) -> Look,
+    look: fn(&Host, &CorePlan, &str) -> Look,
 ) -> Look {
     let Some(interface) = &plan.interface else {
         return Look::Good("no interface configured: nothing to steer".to_owned());
@@ -65,16 +64,16 @@ fn with_interface(
             Look::Good(format!("port {other} leaves the queues to the kernel"))
         }
         _ if !network::is_there(host, interface) => Look::Good(format!("no interface {interface}")),
-        _ => look(host, &Layout::of(host, plan), interface),
+        _ => look(host, &plan.core_plan(host), interface),
     }
 }
 
-fn channels(host: &Host, layout: &Layout, interface: &str) -> Look {
-    let wanted = layout.workers;
+fn channels(host: &Host, cores: &CorePlan, interface: &str) -> Look {
+    let wanted = u32::from(cores.workers);
     let now = match host.ethtool().channels(interface) {
         Ok(now) if now.most() > 0 => now,
-        Ok(_) => return fixed_queues(host, layout, interface, "no channels"),
-        Err(error) => return fixed_queues(host, layout, interface, &error.to_string()),
+        Ok(_) => return fixed_queues(host, cores, interface, "no channels"),
+        Err(error) => return fixed_queues(host, cores, interface, &error.to_string()),
     };
     let best = now.set_to(wanted.min(now.most()));
     let is = format!("{now} for {}", workers(wanted));
@@ -90,11 +89,11 @@ fn channels(host: &Host, layout: &Layout, interface: &str) -> Look {
     let mut changes = vec![Change { what, was: now.to_string(), to: best.to_string() }];
     changes.extend(kept_interrupts(host, interface));
     let should = if most < wanted { format!("{best}, and {fit}") } else { best.to_string() };
-    Look::Settable { is, should, changes }
+    Look::settable(is, should, changes)
 }
 
 /// The cores of the queues' interrupts, which a driver forgets when it requests them anew.
-fn kept_interrupts(host: &Host, interface: &str) -> impl Iterator<Item = Change> {
+pub(crate) fn kept_interrupts(host: &Host, interface: &str) -> impl Iterator<Item = Change> {
     let irqs = irq::of_interface(host, interface).into_iter();
     let interface = interface.to_owned();
     irqs.filter_map(move |irq| {
@@ -105,22 +104,22 @@ fn kept_interrupts(host: &Host, interface: &str) -> impl Iterator<Item = Change>
 }
 
 /// A driver that cannot be asked has the queues that it has.
-fn fixed_queues(host: &Host, layout: &Layout, interface: &str, answer: &str) -> Look {
+fn fixed_queues(host: &Host, cores: &CorePlan, interface: &str, answer: &str) -> Look {
     let queues = host.entries(&format!("sys/class/net/{interface}/queues"));
     let queues = queues.iter().filter(|name| name.starts_with("rx-")).count();
     let is = format!(
         "{queues} receive queues for {}; the driver of {interface} says: {answer}",
-        workers(layout.workers)
+        workers(cores.workers.into())
     );
-    if usize::try_from(layout.workers) == Ok(queues) {
+    if usize::from(cores.workers) == queues {
         return Look::Good(is);
     }
     let mend = format!("`workers = {}` in [transport]", queues.max(1));
     Look::bad(Verdict::Advice, is, "one queue for each worker", mend)
 }
 
-fn flow_hash(host: &Host, layout: &Layout, interface: &str) -> Look {
-    if layout.workers == 1 {
+fn flow_hash(host: &Host, cores: &CorePlan, interface: &str) -> Look {
+    if cores.workers == 1 {
         return Look::Good("one worker: nothing to spread".to_owned());
     }
     let (mut is, mut changes, mut refused) = (Vec::new(), Vec::new(), false);
@@ -148,11 +147,11 @@ fn flow_hash(host: &Host, layout: &Layout, interface: &str) -> Look {
             should,
             "no command can; packets in another worker's queue are handed over, which costs time",
         ),
-        (false, _) => Look::Settable { is, should, changes },
+        (false, _) => Look::settable(is, should, changes),
     }
 }
 
-fn threaded_napi(host: &Host, layout: &Layout, interface: &str) -> Look {
+fn threaded_napi(host: &Host, cores: &CorePlan, interface: &str) -> Look {
     let what = Setting::ThreadedNapi { interface: interface.to_owned() };
     let was = match host.get(&what) {
         Ok(was) => was,
@@ -166,7 +165,7 @@ fn threaded_napi(host: &Host, layout: &Layout, interface: &str) -> Look {
         }
     };
     match was.as_str() {
-        "0" if layout.spare.is_empty() => {
+        "0" if cores.spare().is_empty() => {
             Look::Good("0: every core is a worker's, and none is left for the thread".to_owned())
         }
         "0" => {
@@ -179,7 +178,7 @@ fn threaded_napi(host: &Host, layout: &Layout, interface: &str) -> Look {
                 false => "1",
             };
             let changes = vec![Change { what, was: was.clone(), to: "1".to_owned() }];
-            Look::Settable { is: was, should: should.to_owned(), changes }
+            Look::settable(was, should, changes)
         }
         _ => Look::Good(was),
     }

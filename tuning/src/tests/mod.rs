@@ -8,8 +8,10 @@ use tempfile::TempDir;
 use crate::{Finding, Host, Plan, Ruleset, Verdict, check};
 use recorded::{Nic, faultless_nic};
 
+mod cores;
 mod kernel;
 mod recorded;
+mod stages;
 mod steering;
 mod undo;
 
@@ -111,7 +113,7 @@ fn each_fault_is_found_by_its_stage_with_a_remedy() {
             Some("powersave"),
             "governor",
             advice,
-            "echo performance",
+            "stoqctl tune apply governor",
         ),
     ] {
         let found = fault(findings(&[(path, contents)], "", &plan()));

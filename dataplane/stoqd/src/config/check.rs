@@ -5,14 +5,14 @@ use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::path::Path;
 
+use stoq_tuning::{Host, MAX_WORKERS, Topology};
+
 use super::locate::Places;
 use super::{Allowed, Auto, Config, Peer, PortChoice, Prefix, Problem};
 
 /// Most listen addresses: their place is one byte on the packet path, and each costs every worker
 /// a socket.
 const MAX_LISTEN: usize = 8;
-/// Most workers: the worker is one byte of a connection ID, and no edge host has more cores to give.
-const MAX_WORKERS: u16 = 64;
 /// Most addresses of the device.
 const MAX_ADDRESSES: usize = 16;
 /// Most peers: ten thousand connections are asked for, with room.
@@ -173,10 +173,9 @@ fn check_cores(config: &Config, findings: &mut Findings<'_>) {
     }
 }
 
-/// The cores that this process may run on.
+/// The cores that this process may run on, or be put on.
 fn usable_cores() -> Vec<usize> {
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
-    cores.into_iter().map(|core| core.id).collect()
+    Topology::of(&Host::this(), None).cores.into_iter().map(|core| core.id).collect()
 }
 
 fn check_interface(name: &str, key: &str, findings: &mut Findings<'_>) {

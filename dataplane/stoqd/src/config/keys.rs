@@ -56,7 +56,7 @@ keys! {
     "transport.interface" restart "none" "an interface name"
         "The WAN interface. `xdp` needs it."
     "transport.workers" restart "\"auto\"" "1 to 64, or `auto`"
-        "Number of worker threads. `auto` is one for each of `cores`, or without them one less than the host has."
+        "Number of worker threads. `auto` is one for each of `cores`, or without them one for each physical core that suits it, less one for the control plane (`stoqctl tune cores`)."
     "transport.cores" restart "none" "a list of core numbers"
         "The cores that workers are pinned to, one each. Without it stoqd chooses."
     "transport.gso" restart "true" "true or false"

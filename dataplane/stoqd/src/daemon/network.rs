@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use anyhow::{Context, Result};
 use stoq::settings::{OUTER_HEADERS_V6, inner_mtu};
 use stoq_port::Socket;
+use stoq_tuning::{CorePlan, Host, Topology, Wish};
 use stoq_tunnel::device::Offloads;
 
 use crate::broker::{Broker, UdpSocket};
@@ -33,15 +34,17 @@ pub(super) struct Network {
     /// What the kernel granted for the tunnel device, where there is one.
     pub granted: Option<Offloads>,
     pub addresses: Vec<IpAddr>,
+    /// Which core each worker is pinned to.
+    pub cores: CorePlan,
 }
 
 impl Network {
     /// Opens everything.
     pub fn prepare(broker: &Broker, config: &Config) -> Result<Self> {
-        let workers = worker_count(config);
+        let cores = core_plan(config);
         let udp_payload_max = wan_mtu(config).saturating_sub(OUTER_HEADERS_V6);
         let mut shares = Vec::new();
-        for index in 0..workers {
+        for index in 0..cores.workers {
             shares.push(Share { sockets: sockets(broker, config, index)?, queue: None });
         }
         let mut network = Self {
@@ -50,6 +53,7 @@ impl Network {
             tunnel_mtu: inner_mtu(udp_payload_max),
             granted: None,
             addresses: Vec::new(),
+            cores,
         };
         network.open_tunnel(broker, config)?;
         Ok(network)
@@ -74,17 +78,18 @@ impl Network {
     }
 }
 
-/// `auto` is one for each listed core; without a list it leaves one core to the control plane and
-/// to the kernel.
-pub(super) fn worker_count(config: &Config) -> u16 {
-    match (config.transport.workers, &config.transport.cores) {
-        (Auto::Fixed(count), _) => count.max(1),
-        (Auto::Auto, Some(cores)) => u16::try_from(cores.len()).unwrap_or(64).clamp(1, 64),
-        (Auto::Auto, None) => {
-            let cores = std::thread::available_parallelism().map_or(1, usize::from);
-            u16::try_from(cores.saturating_sub(1)).unwrap_or(1).clamp(1, 64)
-        }
-    }
+/// How many workers there are, and which cores they get.
+fn core_plan(config: &Config) -> CorePlan {
+    let transport = &config.transport;
+    let topology = Topology::of(&Host::this(), transport.interface.as_deref());
+    let workers = match transport.workers {
+        Auto::Fixed(count) => Some(count),
+        Auto::Auto => None,
+    };
+    let plan = CorePlan::new(&topology, Wish { workers, cores: transport.cores.as_deref() });
+    let CorePlan { workers, pinned, control, why, .. } = &plan;
+    tracing::info!(workers, ?pinned, ?control, "cores: {}", why.join("; "));
+    plan
 }
 
 /// Opens the sockets of one worker: all workers' in the same order, which steering relies on.

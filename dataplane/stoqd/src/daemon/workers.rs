@@ -86,8 +86,8 @@ impl Workers {
         let (port, options, selection) =
             (choice.sockets.0, choice.options.clone(), choice.selection.clone());
         let hops = choice.bypass.as_ref().map(|(_, hops)| Arc::clone(hops));
-        let (cores, secret) = (cores(parts.config, count), random());
-        let mut plan = Drawn { parts, port, hops, options, secret, cores, network };
+        let secret = random();
+        let mut plan = Drawn { parts, port, hops, options, secret, network };
         let failed = Arc::default();
         let beneath = choice.sockets.clone();
         let mut workers =
@@ -146,21 +146,7 @@ struct Drawn<'a> {
     hops: Option<Arc<NextHops>>,
     options: PortOptions,
     secret: [u8; 16],
-    cores: Vec<usize>,
     network: Network,
-}
-
-/// The cores that workers are pinned to: the listed ones, or the last ones that this process may
-/// use, because interrupts and everything else of the host tend to the first.
-fn cores(config: &Config, workers: usize) -> Vec<usize> {
-    if let Some(cores) = &config.transport.cores {
-        return cores.clone();
-    }
-    let allowed = core_affinity::get_core_ids().unwrap_or_default();
-    if allowed.len() <= workers {
-        return Vec::new();
-    }
-    allowed[allowed.len() - workers..].iter().map(|core| core.id).collect()
 }
 
 impl Drawn<'_> {
@@ -215,7 +201,7 @@ impl Drawn<'_> {
             device: share.queue,
             joins: self.parts.config.tunnel.as_ref().is_some_and(|tunnel| tunnel.offload.gro),
             addresses: self.network.addresses.clone(),
-            core: self.cores.get(index).copied(),
+            core: self.network.cores.pinned.get(index).copied(),
             flow_secret: self.secret,
             inbox,
         }
