@@ -14,9 +14,10 @@ use serde_json::json;
 
 use crate::cli::Host;
 use crate::failure::Failure;
-use crate::hypermesh::{answer, connect, progress};
+use crate::hypermesh::connect;
 use crate::mesh::Sockets;
 use crate::mesh::host::{Prepared, endpoints, prepare};
+use crate::output::{answer, progress};
 
 /// `stoqctl backup FILE`.
 pub fn backup(socket: &Path, file: &Path, json: bool) -> Result<(), Failure> {

@@ -12,7 +12,7 @@ use clap_complete::Shell;
 use stoq_control::{CapturePoint, CaptureRequest, DEFAULT_SOCKET};
 use stoq_tuning::{DEFAULT_RECORD, stage_names};
 
-pub use mesh::{Behind, Create, Host, Join, Mesh, Output, Role, Route, Token};
+pub use mesh::{Behind, Create, Host, Join, Mesh, Role, Route, Token};
 pub use resolver::{Resolver, ResolverStage};
 
 /// Where hypermeshd keeps this node's certificate and keys.
@@ -38,6 +38,10 @@ pub struct Arguments {
     #[arg(long, global = true, value_name = "PATH", default_value = hypermesh_api::DEFAULT_SOCKET)]
     pub hypermesh_socket: PathBuf,
 
+    /// Answer in JSON, for scripts.
+    #[arg(long, global = true)]
+    pub json: bool,
+
     #[command(subcommand)]
     pub command: Command,
 }
@@ -60,8 +64,6 @@ pub enum Command {
     Backup {
         /// Must not exist yet. Keep it as safe as a key: it holds this node's.
         file: PathBuf,
-        #[command(flatten)]
-        output: Output,
     },
     /// Bring the control plane back from FILE, on a host that has no state yet.
     Restore {
@@ -69,8 +71,6 @@ pub enum Command {
         file: PathBuf,
         #[command(flatten)]
         host: Host,
-        #[command(flatten)]
-        output: Output,
     },
     /// Print the completions for a shell.
     Completions {
@@ -86,11 +86,7 @@ pub enum Command {
     #[command(subcommand)]
     Pki(Pki),
     /// Show the node, its links and what was dropped.
-    Status {
-        /// As JSON, for scripts.
-        #[arg(long)]
-        json: bool,
-    },
+    Status,
     /// Read the configuration and the identity again; links that stay configured stay up.
     Reload,
     /// Say goodbye on every link, then end the daemon.
@@ -129,8 +125,6 @@ pub enum Cert {
         /// The root to verify against.
         #[arg(long, value_name = "FILE", default_value = ROOT_CERTIFICATE)]
         authority: PathBuf,
-        #[command(flatten)]
-        output: Output,
     },
 }
 
@@ -142,8 +136,6 @@ pub enum Verify {
         /// The root to verify against.
         #[arg(long, value_name = "FILE", default_value = ROOT_CERTIFICATE)]
         authority: PathBuf,
-        #[command(flatten)]
-        output: Output,
     },
 }
 

@@ -7,13 +7,14 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use hypermesh_api::{Names, path};
+use serde::Serialize;
 use stoq_names::host::{Change, HostError, ORIGINAL, PATH, ResolvConf, Resolved};
 use stoq_tuning::{Finding, Verdict};
 
 use crate::cli::{Resolver, ResolverStage};
-use crate::daemon::print;
 use crate::failure::Failure;
-use crate::hypermesh::{answer, connect};
+use crate::hypermesh::connect;
+use crate::output::{self, answer};
 
 /// A stage, ready to run.
 enum Stage {
@@ -22,12 +23,13 @@ enum Stage {
 }
 
 /// Carries out one of the commands.
-pub fn run(socket: &Path, command: &Resolver) -> Result<(), Failure> {
+pub fn run(socket: &Path, command: &Resolver, json: bool) -> Result<(), Failure> {
     match command {
-        Resolver::Show { output } => show(&names(socket)?, output.json),
+        Resolver::Show => show(&names(socket)?, json),
         Resolver::Check { stage } => {
             let chosen = stage.stage.unwrap_or_else(own);
-            print(&found(&choose(socket, chosen, &stage.interface)?.check()))
+            let finding = choose(socket, chosen, &stage.interface)?.check();
+            answer(json, &output::Finding::from(&finding), |_| found(&finding))
         }
         Resolver::Apply { stage } => {
             let chosen =
@@ -38,11 +40,19 @@ pub fn run(socket: &Path, command: &Resolver) -> Result<(), Failure> {
                      instead, say so: stoqctl names apply resolv-conf"
                 ))
             })?;
-            done(choose(socket, chosen, &stage.interface)?.apply(), "the host asks hypermeshd")
+            done(
+                json,
+                choose(socket, chosen, &stage.interface)?.apply(),
+                "the host asks hypermeshd",
+            )
         }
         Resolver::Undo { stage } => {
             let chosen = stage.stage.unwrap_or_else(own);
-            done(restorable(chosen, &stage.interface).undo(), "the host asks what it asked before")
+            done(
+                json,
+                restorable(chosen, &stage.interface).undo(),
+                "the host asks what it asked before",
+            )
         }
     }
 }
@@ -123,12 +133,21 @@ fn found(finding: &Finding) -> String {
     format!("{stage}  {is} -> {should} ({why}); {mend}\n")
 }
 
-fn done(change: Result<Change, HostError>, what: &str) -> Result<(), Failure> {
-    match change {
-        Ok(Change::Made) => print(&format!("Done: {what}.\n")),
-        Ok(Change::None) => print(&format!("Nothing to do: {what}.\n")),
-        Err(error) => Err(Failure::Refused(error.to_string())),
-    }
+/// What became of the host's resolver.
+#[derive(Serialize)]
+struct Told {
+    /// Whether anything had to be changed.
+    changed: bool,
+    /// How it is now.
+    now: &'static str,
+}
+
+fn done(json: bool, change: Result<Change, HostError>, now: &'static str) -> Result<(), Failure> {
+    let change = change.map_err(|error| Failure::Refused(error.to_string()))?;
+    answer(json, &Told { changed: change == Change::Made, now }, |told| match told.changed {
+        true => format!("Done: {now}.\n"),
+        false => format!("Nothing to do: {now}.\n"),
+    })
 }
 
 fn show(names: &Names, json: bool) -> Result<(), Failure> {

@@ -10,9 +10,9 @@ use nix::unistd::geteuid;
 use stoq_tuning::{Applied, Finding, Host, Outcome, Plan, SettingError, Step, Verdict};
 
 use crate::cli::{Only, Tune};
-use crate::daemon::print;
 use crate::failure::Failure;
 use crate::node;
+use crate::output::print;
 
 /// Carries out one of the commands.
 pub fn run(socket: &Path, command: &Tune) -> Result<(), Failure> {

@@ -262,6 +262,29 @@ fn certificates_and_both_logs_verify_and_a_forged_root_does_not() {
 }
 
 #[test]
+fn every_answer_of_hypermeshd_is_json_for_scripts() {
+    let Some(host) = Host::with_daemon("every_answer_of_hypermeshd_is_json") else { return };
+    let created = host.create(&["--json"]);
+    assert_eq!(created.status.code(), Some(0), "{}", text(&created.stderr));
+    let created: Value = serde_json::from_slice(&created.stdout).unwrap();
+    assert_eq!(created["node"], "edge-a");
+    let (token, backup) = (host.path("token"), host.path("backup"));
+    let (token, backup) = (token.to_str().unwrap(), backup.to_str().unwrap());
+    assert_eq!(host.json(&["mesh", "token", "edge-b", "--out", token])["file"], token);
+    assert!(host.json(&["mesh", "token", "edge-c"])["token"].is_string());
+    for action in ["add", "remove"] {
+        let done = host.json(&["mesh", "route", action, "edge-a", "10.2.0.0/16"]);
+        assert!(done["height"].is_u64(), "{done}");
+    }
+    let promoted = host.path("root");
+    let promoted = ["mesh", "promote", "edge-a", "--root", promoted.to_str().unwrap()];
+    assert!(host.json(&promoted)["height"].is_u64());
+    assert_eq!(host.json(&["backup", backup])["file"], backup);
+    assert!(host.json(&["names", "show"])["domains"].is_array());
+    assert!(host.json(&["mesh", "leave"]).is_object());
+}
+
+#[test]
 fn a_backup_brings_the_mesh_back_elsewhere() {
     let Some(host) = Host::with_daemon("a_backup_brings_the_mesh_back_elsewhere") else { return };
     assert!(host.create(&[]).status.success());

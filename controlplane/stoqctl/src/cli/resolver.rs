@@ -2,15 +2,10 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::Output;
-
 #[derive(Debug, Subcommand)]
 pub enum Resolver {
     /// Show where names are asked, for which domains, and the keys that sign them.
-    Show {
-        #[command(flatten)]
-        output: Output,
-    },
+    Show,
     /// Say whether this host's resolver asks hypermeshd. Changes nothing.
     Check {
         #[command(flatten)]

@@ -18,7 +18,8 @@ use super::host::{self, Prepared};
 use super::{Sockets, root, show};
 use crate::cli::Create;
 use crate::failure::Failure;
-use crate::hypermesh::{answer, connect, progress};
+use crate::hypermesh::connect;
+use crate::output::{answer, progress};
 use crate::pem;
 
 /// What was made.
@@ -33,7 +34,7 @@ struct Created {
 }
 
 /// Carries out the command.
-pub fn run(sockets: Sockets, create: &Create) -> Result<(), Failure> {
+pub fn run(sockets: Sockets, create: &Create, json: bool) -> Result<(), Failure> {
     let now = SystemTime::now();
     let node = create.node.clone().map_or_else(host_name, Ok)?;
     root::check_free(&create.root)?;
@@ -59,7 +60,7 @@ pub fn run(sockets: Sockets, create: &Create) -> Result<(), Failure> {
     })?;
     let host = host::prepare(sockets, &create.host, &reply)?;
     let created = Created { reply, root_directory: create.root.clone(), host };
-    answer(create.output.json, &created, shown)
+    answer(json, &created, shown)
 }
 
 fn found_request(

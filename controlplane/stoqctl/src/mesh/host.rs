@@ -22,7 +22,8 @@ use super::Sockets;
 use crate::cli::Host;
 use crate::daemon::fetch_status;
 use crate::failure::Failure;
-use crate::hypermesh::{progress, user};
+use crate::hypermesh::user;
+use crate::output::progress;
 
 /// UDP port of STOQ.
 const PORT: u16 = 9292;

@@ -14,7 +14,8 @@ use super::host::{self, Prepared};
 use super::{Sockets, show};
 use crate::cli::Join;
 use crate::failure::Failure;
-use crate::hypermesh::{answer, connect, progress};
+use crate::hypermesh::connect;
+use crate::output::{answer, progress};
 
 /// Longest token that is read: its text is a few hundred bytes.
 const TOKEN_MAX: u64 = 8 * 1024;
@@ -29,7 +30,7 @@ struct Joined {
 }
 
 /// Carries out the command.
-pub fn run(sockets: Sockets, join: &Join) -> Result<(), Failure> {
+pub fn run(sockets: Sockets, join: &Join, json: bool) -> Result<(), Failure> {
     let mut client = connect(sockets.hypermesh)?;
     let token = read_token(join.token_file.as_deref())?;
     let request = JoinRequest { token, endpoints: host::endpoints(&join.host) };
@@ -37,7 +38,7 @@ pub fn run(sockets: Sockets, join: &Join) -> Result<(), Failure> {
     let reply: JoinReply = client.post(path::JOIN, &request)?;
     let mut host = host::prepare(sockets, &join.host, &reply)?;
     host.wait_for_link(sockets.stoqd);
-    answer(join.output.json, &Joined { reply, host }, |joined| {
+    answer(json, &Joined { reply, host }, |joined| {
         let Joined { reply, host } = joined;
         let addresses = show::list(reply.addresses.iter().map(ipnet::IpNet::addr));
         format!("{} of mesh {}: {addresses}\n{}", reply.node, reply.mesh, host.shown())

@@ -21,9 +21,9 @@ use hypermesh_api::{
 
 use crate::archive::new_private_file;
 use crate::cli::{Behind, Mesh, Role, Route, Token};
-use crate::daemon::print;
 use crate::failure::Failure;
-use crate::hypermesh::{answer, connect, progress};
+use crate::hypermesh::connect;
+use crate::output::{answer, progress};
 
 /// The sockets of both daemons.
 #[derive(Clone, Copy)]
@@ -35,25 +35,25 @@ pub struct Sockets<'a> {
 }
 
 /// Carries out one of the commands.
-pub fn run(sockets: Sockets, command: &Mesh) -> Result<(), Failure> {
+pub fn run(sockets: Sockets, command: &Mesh, json: bool) -> Result<(), Failure> {
     let socket = sockets.hypermesh;
     match command {
-        Mesh::Create(create) => create::run(sockets, create),
-        Mesh::Join(join) => join::run(sockets, join),
-        Mesh::Token(asked) => token(socket, asked),
-        Mesh::Members { output } => {
+        Mesh::Create(create) => create::run(sockets, create, json),
+        Mesh::Join(join) => join::run(sockets, join, json),
+        Mesh::Token(asked) => token(socket, asked, json),
+        Mesh::Members => {
             let members: Members = connect(socket)?.get(path::MEMBERS)?;
-            answer(output.json, &members, show::members)
+            answer(json, &members, show::members)
         }
-        Mesh::Route(Route::Add(behind)) => route(socket, behind, path::ROUTE_ADD),
-        Mesh::Route(Route::Remove(behind)) => route(socket, behind, path::ROUTE_REMOVE),
-        Mesh::Promote { node, root, output } => promote::run(socket, node, root, output.json),
-        Mesh::Revoke { node, output } => revoke(socket, node, output.json),
-        Mesh::Leave { output } => leave(socket, output.json),
+        Mesh::Route(Route::Add(behind)) => route(socket, behind, path::ROUTE_ADD, json),
+        Mesh::Route(Route::Remove(behind)) => route(socket, behind, path::ROUTE_REMOVE, json),
+        Mesh::Promote { node, root } => promote::run(socket, node, root, json),
+        Mesh::Revoke { node } => revoke(socket, node, json),
+        Mesh::Leave => leave(socket, json),
     }
 }
 
-fn token(socket: &Path, asked: &Token) -> Result<(), Failure> {
+fn token(socket: &Path, asked: &Token, json: bool) -> Result<(), Failure> {
     let request = TokenRequest {
         node: asked.node.clone(),
         role: match asked.role {
@@ -73,7 +73,7 @@ fn token(socket: &Path, asked: &Token) -> Result<(), Failure> {
     let Some((path, mut out)) = file else {
         let reply = reply?;
         note(asked, &reply, "");
-        return answer(asked.output.json, &reply, |reply| format!("{}\n", reply.token));
+        return answer(json, &reply, |reply| format!("{}\n", reply.token));
     };
     let reply = reply.inspect_err(|_| {
         // Empty, and ours: nothing is lost with it.
@@ -82,7 +82,7 @@ fn token(socket: &Path, asked: &Token) -> Result<(), Failure> {
     let written = writeln!(out, "{}", reply.token).and_then(|()| out.sync_all());
     written.map_err(|error| Failure::writing(path.clone(), &error))?;
     note(asked, &reply, &format!(" --token-file {}", path.display()));
-    if asked.output.json {
+    if json {
         let told = serde_json::json!({ "file": path, "expires_at_s": reply.expires_at_s });
         return answer(true, &told, |_| String::new());
     }
@@ -99,11 +99,11 @@ fn note(asked: &Token, reply: &TokenReply, from: &str) {
     ));
 }
 
-fn route(socket: &Path, behind: &Behind, path: &str) -> Result<(), Failure> {
-    let Behind { node, prefix, output } = behind;
+fn route(socket: &Path, behind: &Behind, path: &str, json: bool) -> Result<(), Failure> {
+    let Behind { node, prefix } = behind;
     let request = RouteRequest { node: node.clone(), prefix: *prefix };
     let done: Done = connect(socket)?.post(path, &request)?;
-    answer(output.json, &done, |_| match path {
+    answer(json, &done, |_| match path {
         path::ROUTE_ADD => format!(
             "{prefix} is behind {node}. Hosts there answer if their way back leads through {node}, \
              and {node} forwards.\n"
@@ -129,11 +129,9 @@ fn revoke(socket: &Path, node: &str, json: bool) -> Result<(), Failure> {
 
 fn leave(socket: &Path, json: bool) -> Result<(), Failure> {
     let done: Done = connect(socket)?.post(path::LEAVE, &serde_json::json!({}))?;
-    if json {
-        return answer(true, &done, |_| String::new());
-    }
-    print(
+    answer(json, &done, |_| {
         "This host has left the mesh: the others revoke its keys. Stop stoqd, and remove \
-         /etc/stoq/stoqd.toml if nothing else is in it.\n",
-    )
+         /etc/stoq/stoqd.toml if nothing else is in it.\n"
+            .to_owned()
+    })
 }

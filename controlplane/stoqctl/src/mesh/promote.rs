@@ -9,7 +9,8 @@ use ipnet::Ipv4Net;
 
 use super::root;
 use crate::failure::Failure;
-use crate::hypermesh::{answer, connect, progress};
+use crate::hypermesh::connect;
+use crate::output::{answer, progress};
 
 /// Carries out the command.
 pub fn run(socket: &Path, node: &str, directory: &Path, json: bool) -> Result<(), Failure> {

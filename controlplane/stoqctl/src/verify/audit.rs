@@ -10,7 +10,8 @@ use stoq_identity::Policy;
 
 use super::Root;
 use crate::failure::Failure;
-use crate::hypermesh::{answer, connect};
+use crate::hypermesh::connect;
+use crate::output::answer;
 
 /// Entries that may stand behind the last head: a crash between the two leaves one.
 const UNSIGNED_MAX: u64 = 1;

@@ -12,8 +12,9 @@ use stoq_mesh::Bundle;
 
 use super::{Root, read_certificates, short};
 use crate::failure::Failure;
-use crate::hypermesh::{answer, connect};
+use crate::hypermesh::connect;
 use crate::mesh::show::{date, list};
+use crate::output::answer;
 
 /// A certificate, as it is shown.
 #[derive(Debug, Serialize)]

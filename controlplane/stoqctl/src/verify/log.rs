@@ -12,8 +12,9 @@ use stoq_mesh::{Signed, Signer, Signers, TreeHead};
 
 use super::{Root, short};
 use crate::failure::Failure;
-use crate::hypermesh::{answer, connect, progress};
+use crate::hypermesh::connect;
 use crate::mesh::show::date;
+use crate::output::{answer, progress};
 
 /// How many certificates are asked for at a time: what hypermeshd gives at most.
 const PAGE: u64 = 1000;
