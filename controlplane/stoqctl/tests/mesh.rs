@@ -281,7 +281,6 @@ fn every_answer_of_hypermeshd_is_json_for_scripts() {
     assert!(host.json(&promoted)["height"].is_u64());
     assert_eq!(host.json(&["backup", backup])["file"], backup);
     assert!(host.json(&["names", "show"])["domains"].is_array());
-    assert!(host.json(&["mesh", "leave"]).is_object());
 }
 
 #[test]

@@ -110,6 +110,14 @@ pub struct Link {
     pub tx_bytes: u64,
     /// Inner bytes received.
     pub rx_bytes: u64,
+    /// For how many seconds the peer's certificate has expired, where policy takes it all the same.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub expired_s: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The state of a link.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crossbeam::channel::bounded;
 use stoq::{LinkState, LinkStatus, PeerId};
 use stoq_control::{Link, PassedOver, Port, Status, Tier, Worker};
+use stoq_identity::Span;
 use stoq_telemetry::DropReason;
 use stoq_xdp::Verdict;
 
@@ -62,6 +63,9 @@ impl Shared {
         }
         let newest = reports.iter().flatten().filter_map(|report| report.newest_sequence);
         warnings.extend(self.mesh_warnings(newest.map(|(_, sequence)| sequence).max()));
+        let links: Vec<Link> =
+            names.iter().map(|(peer, name)| link(*peer, name, &reports)).collect();
+        warnings.extend(outlived(&links));
         let (bundle, revocation_sequence) = {
             let held = self.held();
             (held.keeper.number(), held.keeper.sequence())
@@ -75,7 +79,7 @@ impl Shared {
                 mode: selection.mode,
                 passed_over: passed_over.collect(),
             },
-            links: names.iter().map(|(peer, name)| link(*peer, name, &reports)).collect(),
+            links,
             workers: workers.collect(),
             drops: drops.chain(in_xdp).collect::<BTreeMap<_, _>>(),
             snapshot: self.snapshot_number(),
@@ -85,6 +89,23 @@ impl Shared {
             warnings,
         }
     }
+}
+
+/// What is said of links whose peers' certificates have expired and are taken all the same.
+fn outlived(links: &[Link]) -> Option<String> {
+    let expired: Vec<_> = links.iter().filter(|link| link.expired_s > 0).collect();
+    let longest = expired.iter().max_by_key(|link| link.expired_s)?;
+    Some(format!(
+        "{} peers have expired certificates, which identity.outlive_issuer_s lets pass: that of {} for \
+         {}; no issuer renews them: restore one (`stoqctl restore`), or promote another",
+        expired.len(),
+        longest.peer,
+        Span(Duration::from_secs(longest.expired_s))
+    ))
+}
+
+fn expired_s(peer: PeerId, reports: &[Option<Report>]) -> u64 {
+    shares(peer, reports).map(|share| share.expired_for.as_secs()).max().unwrap_or(0)
 }
 
 /// The workers' shares of a link.
@@ -124,6 +145,7 @@ fn link(peer: PeerId, name: &str, reports: &[Option<Report>]) -> Link {
         datagram_max: up().map(|share| share.datagram_max as u64).min().unwrap_or(0),
         tx_bytes: shares(peer, reports).map(|share| share.tx_bytes).sum(),
         rx_bytes: shares(peer, reports).map(|share| share.rx_bytes).sum(),
+        expired_s: expired_s(peer, reports),
     }
 }
 
@@ -140,6 +162,7 @@ fn link_figures(peer: PeerId, name: &str, reports: &[Option<Report>]) -> LinkFig
         rtt_us: micros(shares(peer, reports).find_map(|share| share.rtt)),
         cwnd_bytes: sum(|share| share.congestion_window as u64),
         queue_packets: sum(|share| share.queued_packets as u64),
+        expired_s: expired_s(peer, reports),
     }
 }
 
