@@ -66,9 +66,9 @@ impl Shared {
         let links: Vec<Link> =
             names.iter().map(|(peer, name)| link(*peer, name, &reports)).collect();
         warnings.extend(outlived(&links));
-        let (bundle, revocation_sequence) = {
+        let (bundle, revocation_sequence, heads) = {
             let held = self.held();
-            (held.keeper.number(), held.keeper.sequence())
+            (held.keeper.number(), held.keeper.sequence(), held.keeper.heads())
         };
         Status {
             node: self.node(),
@@ -86,6 +86,7 @@ impl Shared {
             bundle,
             revocation_sequence,
             certificate: self.certificate(),
+            heads,
             warnings,
         }
     }

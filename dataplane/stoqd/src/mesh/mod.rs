@@ -348,6 +348,13 @@ impl Keeper {
         }
     }
 
+    /// The heads of logs that were shown here, in base64, for the control plane to have proven.
+    #[must_use]
+    pub fn heads(&self) -> Vec<String> {
+        let bytes = self.heads.all().into_iter().filter_map(|head| head.to_bytes().ok());
+        bytes.take(stoq_control::HEADS_MAX).map(|bytes| STANDARD.encode(bytes)).collect()
+    }
+
     /// What workers enforce and tell peers.
     #[must_use]
     pub fn mesh(&self) -> Arc<stoq::mesh::Mesh> {
