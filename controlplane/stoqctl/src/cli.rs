@@ -13,7 +13,7 @@ use stoq_control::{CapturePoint, CaptureRequest, DEFAULT_SOCKET};
 use stoq_tuning::{DEFAULT_RECORD, stage_names};
 
 pub use mesh::{Behind, Create, Host, Join, Mesh, Role, Route, Token};
-pub use resolver::{Resolver, ResolverStage};
+pub use resolver::{Resolver, ResolverStage, TUNNEL};
 
 /// Where hypermeshd keeps this node's certificate and keys.
 pub const IDENTITY: &str = "/var/lib/hypermesh/identity.pem";
@@ -38,12 +38,39 @@ pub struct Arguments {
     #[arg(long, global = true, value_name = "PATH", default_value = hypermesh_api::DEFAULT_SOCKET)]
     pub hypermesh_socket: PathBuf,
 
+    /// Ask the hypermeshd of another host by its API, https://ADDRESS:PORT, as an operator.
+    #[arg(long, value_name = "URL", requires_all = ["identity", "authority"], value_parser = api)]
+    pub api: Option<String>,
+
+    /// With --api: the operator's certificates and keys, as `stoqctl mesh enrol` writes them.
+    #[arg(long, value_name = "FILE", requires = "api")]
+    pub identity: Option<PathBuf>,
+
+    /// With --api: the certificate of the mesh's root.
+    #[arg(long, value_name = "FILE", requires = "api")]
+    pub authority: Option<PathBuf>,
+
     /// Answer in JSON, for scripts.
     #[arg(long, global = true)]
     pub json: bool,
 
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// Reads `https://ADDRESS:PORT`; the address and port are what counts.
+fn api(text: &str) -> Result<String, String> {
+    let address = text.strip_prefix("https://").map(|rest| rest.trim_end_matches('/'));
+    let has_port = |address: &&str| {
+        address.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty()
+                && !host.contains('/')
+                && port.parse::<u16>().is_ok_and(|port| port > 0)
+        })
+    };
+    let advice =
+        || format!("expected https://ADDRESS:PORT, such as https://[fd00::1]:9292, got {text:?}");
+    address.filter(has_port).map(str::to_owned).ok_or_else(advice)
 }
 
 #[derive(Debug, Subcommand)]
@@ -262,6 +289,20 @@ mod tests {
             let parsed = Arguments::try_parse_from(["stoqctl"].iter().chain(&line)).unwrap();
             assert_eq!(parsed.socket, PathBuf::from("/s"));
         }
+    }
+
+    #[test]
+    fn another_host_is_named_by_a_url_with_a_port_and_asked_as_somebody() {
+        for (url, address) in
+            [("https://[fd00::1]:9292", "[fd00::1]:9292"), ("https://hq:9292/", "hq:9292")]
+        {
+            assert_eq!(api(url).as_deref(), Ok(address));
+        }
+        for refused in ["http://hq:9292", "hq:9292", "https://hq", "https://:1", "https://hq/x:1"] {
+            assert!(api(refused).is_err(), "{refused}");
+        }
+        let alone = ["stoqctl", "--api", "https://hq:9292", "mesh", "members"];
+        assert!(Arguments::try_parse_from(alone).is_err(), "as nobody");
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod node;
 mod output;
 mod pem;
 mod pki;
+mod remote;
 mod stream;
 mod table;
 mod tune;
@@ -31,9 +32,18 @@ use clap::Parser;
 
 use crate::cli::{Arguments, Cert, Command, Verify};
 use crate::failure::Failure;
+use crate::hypermesh::Way;
+use crate::remote::Remote;
 
 fn main() -> ExitCode {
-    let Arguments { socket, hypermesh_socket: hypermesh, json, command } = Arguments::parse();
+    let Arguments { socket, hypermesh_socket, api, identity, authority, json, command } =
+        Arguments::parse();
+    let hypermesh = match (api, identity, authority) {
+        (Some(address), Some(identity), Some(authority)) => {
+            Way::Remote(Remote { address, identity, authority })
+        }
+        _ => Way::Local(hypermesh_socket),
+    };
     let sockets = mesh::Sockets { stoqd: &socket, hypermesh: &hypermesh };
     let done = match command {
         Command::Mesh(command) => mesh::run(sockets, &command, json),

@@ -41,6 +41,14 @@ pub enum Mesh {
         /// The node.
         node: String,
     },
+    /// Become an operator by a token, and write operator.pem and root.crt into DIR, for `--api`.
+    Enrol {
+        /// It is made if it is not there; files in it are not replaced.
+        directory: PathBuf,
+        /// Read the token from this file instead of standard input.
+        #[arg(long, value_name = "FILE")]
+        token_file: Option<PathBuf>,
+    },
     /// Take this host out of the mesh.
     Leave,
 }

@@ -36,6 +36,7 @@ struct Created {
 /// Carries out the command.
 pub fn run(sockets: Sockets, create: &Create, json: bool) -> Result<(), Failure> {
     let now = SystemTime::now();
+    sockets.hypermesh.local()?;
     let node = create.node.clone().map_or_else(host_name, Ok)?;
     root::check_free(&create.root)?;
     let mut client = connect(sockets.hypermesh)?;
@@ -58,7 +59,8 @@ pub fn run(sockets: Sockets, create: &Create, json: bool) -> Result<(), Failure>
             root::remove(&create.root);
         }
     })?;
-    let host = host::prepare(sockets, &create.host, &reply)?;
+    let mut host = host::prepare(sockets, &create.host, &reply)?;
+    host.settle_names(sockets.hypermesh);
     let created = Created { reply, root_directory: create.root.clone(), host };
     answer(json, &created, shown)
 }

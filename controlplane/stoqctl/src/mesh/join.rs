@@ -31,6 +31,7 @@ struct Joined {
 
 /// Carries out the command.
 pub fn run(sockets: Sockets, join: &Join, json: bool) -> Result<(), Failure> {
+    sockets.hypermesh.local()?;
     let mut client = connect(sockets.hypermesh)?;
     let token = read_token(join.token_file.as_deref())?;
     let request = JoinRequest { token, endpoints: host::endpoints(&join.host) };
@@ -38,6 +39,7 @@ pub fn run(sockets: Sockets, join: &Join, json: bool) -> Result<(), Failure> {
     let reply: JoinReply = client.post(path::JOIN, &request)?;
     let mut host = host::prepare(sockets, &join.host, &reply)?;
     host.wait_for_link(sockets.stoqd);
+    host.settle_names(sockets.hypermesh);
     answer(json, &Joined { reply, host }, |joined| {
         let Joined { reply, host } = joined;
         let addresses = show::list(reply.addresses.iter().map(ipnet::IpNet::addr));
@@ -45,7 +47,7 @@ pub fn run(sockets: Sockets, join: &Join, json: bool) -> Result<(), Failure> {
     })
 }
 
-fn read_token(file: Option<&Path>) -> Result<String, Failure> {
+pub(super) fn read_token(file: Option<&Path>) -> Result<String, Failure> {
     let (from, read) = match file {
         Some(path) => (path.display().to_string(), File::open(path).and_then(bounded)),
         None => {

@@ -22,38 +22,43 @@ use hypermesh_api::{
 use crate::archive::new_private_file;
 use crate::cli::{Behind, Mesh, Role, Route, Token};
 use crate::failure::Failure;
-use crate::hypermesh::connect;
+use crate::hypermesh::{ANSWER_TIMEOUT, Way, connect};
 use crate::output::{answer, progress};
+use crate::remote;
 
-/// The sockets of both daemons.
+/// The ways to both daemons.
 #[derive(Clone, Copy)]
 pub struct Sockets<'a> {
     /// stoqd's.
     pub stoqd: &'a Path,
-    /// hypermeshd's.
-    pub hypermesh: &'a Path,
+    /// hypermeshd's, or the way to another host's.
+    pub hypermesh: &'a Way,
 }
 
 /// Carries out one of the commands.
 pub fn run(sockets: Sockets, command: &Mesh, json: bool) -> Result<(), Failure> {
-    let socket = sockets.hypermesh;
+    let way = sockets.hypermesh;
     match command {
         Mesh::Create(create) => create::run(sockets, create, json),
         Mesh::Join(join) => join::run(sockets, join, json),
-        Mesh::Token(asked) => token(socket, asked, json),
+        Mesh::Token(asked) => token(way, asked, json),
         Mesh::Members => {
-            let members: Members = connect(socket)?.get(path::MEMBERS)?;
+            let members: Members = connect(way)?.get(path::MEMBERS)?;
             answer(json, &members, show::members)
         }
-        Mesh::Route(Route::Add(behind)) => route(socket, behind, path::ROUTE_ADD, json),
-        Mesh::Route(Route::Remove(behind)) => route(socket, behind, path::ROUTE_REMOVE, json),
-        Mesh::Promote { node, root } => promote::run(socket, node, root, json),
-        Mesh::Revoke { node } => revoke(socket, node, json),
-        Mesh::Leave => leave(socket, json),
+        Mesh::Route(Route::Add(behind)) => route(way, behind, path::ROUTE_ADD, json),
+        Mesh::Route(Route::Remove(behind)) => route(way, behind, path::ROUTE_REMOVE, json),
+        Mesh::Promote { node, root } => promote::run(way, node, root, json),
+        Mesh::Revoke { node } => revoke(way, node, json),
+        Mesh::Enrol { directory, token_file } => {
+            let token = join::read_token(token_file.as_deref())?;
+            remote::enrol(&token, directory, ANSWER_TIMEOUT, json)
+        }
+        Mesh::Leave => leave(way, json),
     }
 }
 
-fn token(socket: &Path, asked: &Token, json: bool) -> Result<(), Failure> {
+fn token(way: &Way, asked: &Token, json: bool) -> Result<(), Failure> {
     let request = TokenRequest {
         node: asked.node.clone(),
         role: match asked.role {
@@ -65,7 +70,7 @@ fn token(socket: &Path, asked: &Token, json: bool) -> Result<(), Failure> {
         expires_s: asked.expires.as_secs(),
         addresses: Vec::new(),
     };
-    let mut client = connect(socket)?;
+    let mut client = connect(way)?;
     // Before the token is made: one that has nowhere to go would be lost.
     let opened = |path: &'_ Path| Ok::<_, Failure>((path.to_owned(), new_private_file(path)?));
     let file = asked.out.as_deref().map(opened).transpose()?;
@@ -99,10 +104,10 @@ fn note(asked: &Token, reply: &TokenReply, from: &str) {
     ));
 }
 
-fn route(socket: &Path, behind: &Behind, path: &str, json: bool) -> Result<(), Failure> {
+fn route(way: &Way, behind: &Behind, path: &str, json: bool) -> Result<(), Failure> {
     let Behind { node, prefix } = behind;
     let request = RouteRequest { node: node.clone(), prefix: *prefix };
-    let done: Done = connect(socket)?.post(path, &request)?;
+    let done: Done = connect(way)?.post(path, &request)?;
     answer(json, &done, |_| match path {
         path::ROUTE_ADD => format!(
             "{prefix} is behind {node}. Hosts there answer if their way back leads through {node}, \
@@ -112,9 +117,8 @@ fn route(socket: &Path, behind: &Behind, path: &str, json: bool) -> Result<(), F
     })
 }
 
-fn revoke(socket: &Path, node: &str, json: bool) -> Result<(), Failure> {
-    let revoked: Revoked =
-        connect(socket)?.post(path::REVOKE, &NodeName { node: node.to_owned() })?;
+fn revoke(way: &Way, node: &str, json: bool) -> Result<(), Failure> {
+    let revoked: Revoked = connect(way)?.post(path::REVOKE, &NodeName { node: node.to_owned() })?;
     if let Some(reason) = &revoked.not_pushed {
         progress(&format!("This host's stoqd does not enforce it yet: {reason}"));
     }
@@ -127,8 +131,8 @@ fn revoke(socket: &Path, node: &str, json: bool) -> Result<(), Failure> {
     })
 }
 
-fn leave(socket: &Path, json: bool) -> Result<(), Failure> {
-    let done: Done = connect(socket)?.post(path::LEAVE, &serde_json::json!({}))?;
+fn leave(way: &Way, json: bool) -> Result<(), Failure> {
+    let done: Done = connect(way)?.post(path::LEAVE, &serde_json::json!({}))?;
     answer(json, &done, |_| {
         "This host has left the mesh: the others revoke its keys. Stop stoqd, and remove \
          /etc/stoq/stoqd.toml if nothing else is in it.\n"
