@@ -37,6 +37,16 @@ impl Shared {
         DropReason::ALL.iter().map(|&reason| (reason, sum(reason))).collect()
     }
 
+    fn drops_in_xdp(&self) -> Vec<(String, u64)> {
+        let counters = self.xdp_counters();
+        let dropped = Verdict::ALL.iter().filter(|verdict| verdict.is_drop());
+        let counted = dropped.filter_map(|verdict| {
+            let (_, n) = counters.iter().find(|(label, _)| label == verdict.label())?;
+            Some((xdp_reason(*verdict), *n))
+        });
+        counted.collect()
+    }
+
     pub(super) fn status_now(&self) -> Status {
         let reports = self.reports();
         let names = self.peer_names();
@@ -50,12 +60,6 @@ impl Shared {
             .flatten()
             .map(|report| Worker { core: report.core, connections: report.connections as u64 });
         let drops = self.drops().into_iter().map(|(reason, n)| (reason.label().to_owned(), n));
-        let in_xdp = self.xdp_counters();
-        let in_xdp =
-            Verdict::ALL.iter().filter(|verdict| verdict.is_drop()).filter_map(|verdict| {
-                let (_, n) = in_xdp.iter().find(|(label, _)| label == verdict.label())?;
-                Some((xdp_reason(*verdict), *n))
-            });
         let mut warnings = self.host_warnings();
         let silent = reports.iter().filter(|report| report.is_none()).count();
         if silent > 0 {
@@ -81,7 +85,7 @@ impl Shared {
             },
             links,
             workers: workers.collect(),
-            drops: drops.chain(in_xdp).collect::<BTreeMap<_, _>>(),
+            drops: drops.chain(self.drops_in_xdp()).collect::<BTreeMap<_, _>>(),
             snapshot: self.snapshot_number(),
             bundle,
             revocation_sequence,
