@@ -1,22 +1,24 @@
 //! What the routes share: the daemon's state behind one lock, and how a request becomes a call on
 //! it: checked, run off the async thread, counted, audited.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use axum::Json;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
-use hypermesh_api::ErrorCode;
+use hypermesh_api::{ErrorCode, Refusal};
 use serde::de::DeserializeOwned;
 use stoq_audit::Outcome;
 use tokio::sync::watch;
 
 use crate::caller::{Caller, Need};
 use crate::core::Core;
+use crate::heads::HeadCheck;
 use crate::metrics::Metrics;
 use crate::names::NameService;
 use crate::pace::Pace;
+use crate::refusals::{Refusals, SPAN};
 use crate::refused::Refused;
 use crate::stoqd::Stoqd;
 
@@ -33,6 +35,8 @@ struct Inner {
     height: watch::Sender<u64>,
     metrics: Metrics,
     pace: Mutex<Pace>,
+    refusals: Mutex<Refusals>,
+    heads: Mutex<HeadCheck>,
     stoqd: Stoqd,
     names: NameService,
     started: Instant,
@@ -43,9 +47,17 @@ impl App {
     #[must_use]
     pub fn new(core: Core, stoqd: Stoqd, names: NameService) -> Self {
         let height = watch::Sender::new(core.height());
-        let (metrics, pace) = (Metrics::default(), Mutex::new(Pace::default()));
-        let (core, started) = (Mutex::new(core), Instant::now());
-        Self(Arc::new(Inner { core, height, metrics, pace, stoqd, names, started }))
+        Self(Arc::new(Inner {
+            core: Mutex::new(core),
+            height,
+            metrics: Metrics::default(),
+            pace: Mutex::default(),
+            refusals: Mutex::default(),
+            heads: Mutex::default(),
+            stoqd,
+            names,
+            started: Instant::now(),
+        }))
     }
 
     /// Runs `job` on the state, off the async thread. Whoever waits for the ledger is woken if it
@@ -80,8 +92,8 @@ impl App {
         F: FnOnce(&mut Core) -> Result<T, Refused> + Send + 'static,
     {
         if let Err(refusal) = caller.check(need) {
-            self.audit_refusal(caller, "read", &refusal.message).await;
-            return Err(refusal.into());
+            self.audit_refusal(caller, "read", &refusal).await;
+            return Err(Refused::from(refusal).written());
         }
         self.core(job).await.map(Json)
     }
@@ -102,8 +114,8 @@ impl App {
         F: FnOnce(&mut Core) -> Result<T, Refused> + Send + 'static,
     {
         if let Err(refusal) = caller.check(need) {
-            self.audit_refusal(caller, &action, &refusal.message).await;
-            return Err(refusal.into());
+            self.audit_refusal(caller, &action, &refusal).await;
+            return Err(Refused::from(refusal).written());
         }
         self.change_checked(caller, action, job).await
     }
@@ -125,32 +137,54 @@ impl App {
             let result = job(core);
             match &result {
                 Ok(_) => core.audit(&actor, &action, Outcome::Done),
-                Err(refused) if !bounded || inner.may_audit() => {
+                Err(refused) if !bounded || inner.may_audit(refused.0.code) => {
                     core.audit(&actor, &action, Outcome::Refused(refused.to_string()));
                 }
                 Err(_) => {}
             }
-            result
+            result.map_err(Refused::written)
         };
         self.core(audited).await.map(Json)
     }
 
     /// Writes down that somebody was refused; how often that is done is bounded, so that nobody fills
     /// the disk by being refused.
-    pub async fn audit_refusal(&self, caller: &Caller, action: &str, reason: &str) {
-        tracing::warn!(%caller, action, reason, "refused");
-        if !self.0.may_audit() {
+    pub async fn audit_refusal(&self, caller: &Caller, action: &str, refusal: &Refusal) {
+        if !self.0.may_audit(refusal.code) {
             return;
         }
+        tracing::warn!(%caller, action, reason = refusal.message, "refused");
         let (actor, action) = (caller.to_string(), action.to_owned());
-        let outcome = Outcome::Refused(reason.to_owned());
+        self.audit(actor, action, Outcome::Refused(refusal.message.clone())).await;
+    }
+
+    /// Writes an entry to the audit log.
+    pub async fn audit(&self, actor: String, action: String, outcome: Outcome) {
         let job = move |core: &mut Core| {
             core.audit(&actor, &action, outcome);
             Ok(())
         };
         if let Err(error) = self.core(job).await {
-            tracing::warn!(%error, "cannot audit a refusal");
+            tracing::warn!(%error, "cannot write to the audit log");
         }
+    }
+
+    /// Writes down what the audit log was spared of, at the end of each span, for as long as the daemon
+    /// runs.
+    pub async fn sum_refusals_up(self) {
+        loop {
+            tokio::time::sleep(SPAN).await;
+            let left_out = self.0.refusals().left_out(self.0.started.elapsed());
+            if let Some(text) = left_out {
+                let (actor, action) = ("hypermeshd".to_owned(), "refusals".to_owned());
+                self.audit(actor, action, Outcome::Refused(text)).await;
+            }
+        }
+    }
+
+    /// The heads of the mesh's logs that this node was shown.
+    pub fn heads(&self) -> MutexGuard<'_, HeadCheck> {
+        self.0.heads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Checks that a caller without a certificate does not ask too often.
@@ -203,9 +237,12 @@ impl App {
 }
 
 impl Inner {
-    fn may_audit(&self) -> bool {
-        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
-        pace.admit_audit(self.started.elapsed())
+    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn may_audit(&self, code: ErrorCode) -> bool {
+        self.refusals().admit(code, self.started.elapsed())
     }
 }
 

@@ -12,7 +12,7 @@ use crate::core::Core;
 use crate::files::Dir;
 use crate::names::NameService;
 use crate::stoqd::Stoqd;
-use crate::{follow, metrics, names, push, renewal, routes, server};
+use crate::{follow, heads, metrics, names, push, renewal, routes, server};
 
 /// What the command line says.
 #[derive(Clone, Debug)]
@@ -56,13 +56,15 @@ async fn serve(settings: &Settings) -> Result<()> {
         .with_context(|| format!("cannot listen on {}", settings.peers_socket.display()))?;
     let tls = listen(settings.listen).await?;
     let figures = listen(settings.metrics).await?;
-    tokio::spawn(server::local(local, router.clone()));
-    tokio::spawn(server::peers(peers, router.clone()));
+    tokio::spawn(server::local(local, app.clone(), router.clone()));
+    tokio::spawn(server::peers(peers, app.clone(), router.clone()));
     tokio::spawn(server::tls(tls, app.clone(), router));
     tokio::spawn(push::run(app.clone()));
     tokio::spawn(follow::run(app.clone()));
     tokio::spawn(renewal::run(app.clone()));
     tokio::spawn(names::run(app.clone()));
+    tokio::spawn(heads::run(app.clone()));
+    tokio::spawn(app.clone().sum_refusals_up());
     let metrics = axum::serve(figures, metrics::router(app)).into_future();
     tokio::spawn(metrics);
     tracing::info!(state = %settings.state.display(), "hypermeshd is ready");

@@ -4,7 +4,7 @@
 //!   stoqctl ──unix──┐
 //!  operators ──TLS──┤  routes ──► core ──► ledger, issuer, log, audit ──► store (redb)
 //!    joiners ──TLS──┤    ▲          ▲
-//!  peers ───stoqd───┘    └── app ───┘◄── push · follow · renewal ──► stoqd's control socket
+//!  peers ───stoqd───┘    └── app ───┘◄── push · follow · renewal · heads ──► stoqd's control socket
 //!                                          names ──► this host's programs, peers: DNS
 //! ```
 //!
@@ -26,6 +26,7 @@ pub mod cores;
 pub mod daemon;
 pub mod files;
 pub mod follow;
+pub mod heads;
 pub mod identity;
 pub mod issuer;
 pub mod join;
@@ -35,6 +36,7 @@ pub mod pace;
 pub mod peers;
 pub mod pem;
 pub mod push;
+pub mod refusals;
 pub mod refused;
 pub mod renewal;
 pub mod roles;

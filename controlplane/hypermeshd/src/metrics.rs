@@ -19,6 +19,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::app::App;
+use crate::caller::Caller;
+use crate::refusals::is_of_caller;
 use crate::refused::Refused;
 
 /// Where the metrics are unless the command line says otherwise.
@@ -50,6 +52,10 @@ pub struct Metrics {
     pub renewal_failed: Counter,
     /// Bundles that stoqd took.
     pub pushed: Counter,
+    /// Proofs of holders that their logs only grew.
+    pub log_proofs: Counter,
+    /// Logs that something spoke against.
+    pub log_doubts: Counter,
     dns_queries: Family<DnsOutcome, Counter>,
     height: Gauge<u64, AtomicU64>,
     members: Gauge<u64, AtomicU64>,
@@ -78,6 +84,10 @@ impl Metrics {
         r.register("renewed", "Renewals of this node's certificate", self.renewed.clone());
         r.register("renewal_failed", "Renewals that failed", self.renewal_failed.clone());
         r.register("pushed", "Bundles that stoqd took", self.pushed.clone());
+        let help = "Proofs that a certificate log only grew, given by its holder";
+        r.register("log_proofs", help, self.log_proofs.clone());
+        let help = "Certificate logs that showed different trees, or prove not that they only grew";
+        r.register("log_doubts", help, self.log_doubts.clone());
         r.register("dns_queries", "Queries for names, by outcome", self.dns_queries.clone());
         r.register("height", "Height of the ledger", self.height.clone());
         r.register("members", "Members of the mesh", self.members.clone());
@@ -89,14 +99,30 @@ impl Metrics {
     }
 }
 
-/// Counts requests, and refusals by their reason. A layer of the router.
+/// Counts requests, and refusals by their reason; audits those that nobody has yet. A layer of the router:
+/// no refusal of a request passes by it.
 pub async fn count(State(app): State<App>, request: Request, next: Next) -> Response {
+    let caller = request.extensions().get::<Caller>().cloned();
+    let asked = format!("{} {}", request.method(), request.uri().path());
     let response = next.run(request).await;
     app.metrics().requests.inc();
-    if let Some(Refused(refusal)) = response.extensions().get::<Refused>() {
-        app.metrics().refuse(refusal.code);
+    if let Some(refused) = response.extensions().get::<Refused>() {
+        app.metrics().refuse(refused.0.code);
+        let caller = caller.filter(|caller| is_of_caller(caller, refused.0.code));
+        if let Some(caller) = caller.filter(|_| !refused.is_written()) {
+            app.audit_refusal(&caller, &clipped(asked), &refused.0).await;
+        }
     }
     response
+}
+
+/// Longest request that is written to the audit log, in bytes: that of every path of the API.
+const ASKED_MAX: usize = 64;
+
+/// A stranger chooses the path.
+fn clipped(asked: String) -> String {
+    let printable = asked.chars().filter(|c| c.is_ascii_graphic() || *c == ' ');
+    printable.take(ASKED_MAX).collect()
 }
 
 /// The routes of the metrics listener.

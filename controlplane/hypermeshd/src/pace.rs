@@ -19,16 +19,12 @@ const IN_ALL: u32 = 1200;
 /// Most sources that are counted at a time; more are refused until the span ends (100 kB).
 const MAX_SOURCES: usize = 2048;
 
-/// Most refusals written to the audit log in a span (about 20 kB).
-const AUDITED: u32 = 60;
-
 /// Counts of the current span.
 #[derive(Debug, Default)]
 pub struct Pace {
     began: Duration,
     sources: HashMap<IpAddr, u32>,
     all: u32,
-    audited: u32,
 }
 
 impl Pace {
@@ -48,13 +44,6 @@ impl Pace {
         *count += 1;
         self.all += 1;
         true
-    }
-
-    /// Whether a refusal at `now` may be written to the audit log.
-    pub fn admit_audit(&mut self, now: Duration) -> bool {
-        self.turn(now);
-        self.audited += 1;
-        self.audited <= AUDITED
     }
 
     fn turn(&mut self, now: Duration) {

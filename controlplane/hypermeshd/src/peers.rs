@@ -161,7 +161,7 @@ pub async fn issuer_request(app: &App, caller: &Caller, node: String) -> Answer<
 /// A peer's refusal as it is; anything else as unavailable.
 pub fn answered(error: hypermesh_api::ClientError) -> Refused {
     match error {
-        hypermesh_api::ClientError::Refused(refusal) => Refused(refusal),
+        hypermesh_api::ClientError::Refused(refusal) => refusal.into(),
         other => Refused::new(ErrorCode::Unavailable, other.to_string()),
     }
 }

@@ -11,15 +11,31 @@ use crate::chain::ChainError;
 use crate::files::FileError;
 use crate::store::StoreError;
 
+/// Whether a refusal is in the audit log already, or was counted for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written(bool);
+
 /// A request that was not carried out.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Refused(pub Refusal);
+pub struct Refused(pub Refusal, Written);
 
 impl Refused {
     /// A refusal with its reason.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self(Refusal::new(code, message))
+        Self(Refusal::new(code, message), Written(false))
+    }
+
+    /// The same, as one that the audit log knows of.
+    #[must_use]
+    pub fn written(self) -> Self {
+        Self(self.0, Written(true))
+    }
+
+    /// Whether the audit log knows of it.
+    #[must_use]
+    pub const fn is_written(&self) -> bool {
+        self.1.0
     }
 
     /// A fault of the daemon itself.
@@ -41,7 +57,7 @@ impl IntoResponse for Refused {
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
-        Self(refusal)
+        Self(refusal, Written(false))
     }
 }
 

@@ -73,33 +73,40 @@ pub fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
 /// The user that stoqd becomes after a start as root (`[node] user`).
 const STOQD_USER: &str = "stoq";
 
+/// Counts and audits whoever is refused before a request was read.
+pub trait Porter: Clone + Send + Sync + 'static {
+    /// Somebody at a local socket was turned away: who, and why.
+    fn turned_away(&self, what: String, reason: String) -> impl Future<Output = ()> + Send;
+}
+
 /// Serves the local socket: root and this daemon's own user.
-pub async fn local(listener: UnixListener, router: Router) {
-    let handle = |(stream, _)| local_connection(stream, router.clone());
+pub async fn local(listener: UnixListener, porter: impl Porter, router: Router) {
+    let handle = |(stream, _)| local_connection(stream, porter.clone(), router.clone());
     accept(listener, handle).await;
 }
 
-async fn local_connection(stream: UnixStream, router: Router) {
+async fn local_connection(stream: UnixStream, porter: impl Porter, router: Router) {
     let Ok(peer) = stream.peer_cred() else { return };
     if peer.uid() != 0 && peer.uid() != nix::unistd::geteuid().as_raw() {
-        tracing::warn!(uid = peer.uid(), "refused a process of another user");
-        return;
+        let reason = "expected root, or the daemon's own user, at the local socket".to_owned();
+        return porter.turned_away(format!("a process of uid {}", peer.uid()), reason).await;
     }
     serve(stream, Caller::Local { uid: peer.uid() }, router).await;
 }
 
 /// Serves the socket on which stoqd hands over streams of peers.
-pub async fn peers(listener: UnixListener, router: Router) {
-    let handle = |(stream, _)| peer_connection(stream, router.clone());
+pub async fn peers(listener: UnixListener, porter: impl Porter, router: Router) {
+    let handle = |(stream, _)| peer_connection(stream, porter.clone(), router.clone());
     accept(listener, handle).await;
 }
 
-async fn peer_connection(mut stream: UnixStream, router: Router) {
-    match tokio::time::timeout(HELLO_TIMEOUT, announced(&mut stream)).await {
-        Ok(Ok(name)) => serve(stream, Caller::Node { name }, router).await,
-        Ok(Err(error)) => tracing::warn!(%error, "refused a stream that stoqd did not announce"),
-        Err(_) => tracing::warn!("refused a stream that stoqd did not announce in time"),
-    }
+async fn peer_connection(mut stream: UnixStream, porter: impl Porter, router: Router) {
+    let reason = match tokio::time::timeout(HELLO_TIMEOUT, announced(&mut stream)).await {
+        Ok(Ok(name)) => return serve(stream, Caller::Node { name }, router).await,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("expected stoqd's line within {HELLO_TIMEOUT:?}, got none"),
+    };
+    porter.turned_away("a stream that stoqd did not announce".to_owned(), reason).await;
 }
 
 /// Reads stoqd's line byte by byte: what follows it is HTTP.

@@ -17,6 +17,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a peer's hypermeshd may take, beyond the long poll.
 const PEER_TIMEOUT: Duration = Duration::from_secs(90);
 
+/// Most heads that are taken from a status: what stoqd tells at most.
+const HEADS_MAX: usize = stoq_control::HEADS_MAX;
+
 /// The service under which each stoqd reaches its hypermeshd.
 pub const SERVICE: &str = "hypermesh";
 
@@ -25,6 +28,7 @@ pub const SERVICE: &str = "hypermesh";
 pub struct Stoqd {
     socket: Arc<PathBuf>,
     seen: Arc<Mutex<StoqdStatus>>,
+    heads: Arc<Mutex<Vec<String>>>,
 }
 
 /// A connection that is held to see stoqd end. stoqd closes it after half a minute, too.
@@ -73,7 +77,7 @@ impl Stoqd {
     /// The stoqd that listens on `socket`.
     #[must_use]
     pub fn new(socket: &Path) -> Self {
-        Self { socket: Arc::new(socket.to_owned()), seen: Arc::default() }
+        Self { socket: Arc::new(socket.to_owned()), seen: Arc::default(), heads: Arc::default() }
     }
 
     /// What was last seen of it.
@@ -82,12 +86,22 @@ impl Stoqd {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The signed heads of logs that it was shown by peers, when it was last asked.
+    #[must_use]
+    pub fn heads(&self) -> Vec<String> {
+        self.heads.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Asks for its state, and remembers what it enforces.
     ///
     /// # Errors
     /// When it does not answer.
     pub async fn status(&self) -> Result<(Status, Presence), StoqdError> {
         let status = self.ask_status().await;
+        if let Ok((status, _)) = &status {
+            let heads = status.heads.iter().take(HEADS_MAX).cloned().collect();
+            *self.heads.lock().unwrap_or_else(PoisonError::into_inner) = heads;
+        }
         let seen = match &status {
             Ok((status, _)) => StoqdStatus { bundle: status.bundle, error: None },
             Err(error) => StoqdStatus { bundle: None, error: Some(error.to_string()) },

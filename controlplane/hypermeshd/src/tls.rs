@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use hypermesh_api::ErrorCode;
+use hypermesh_api::{ErrorCode, Refusal};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::time_provider::TimeProvider;
@@ -16,7 +16,7 @@ use crate::caller::Caller;
 use crate::core::Membership;
 use crate::files::{self, Dir};
 use crate::refused::Refused;
-use crate::server::Tls;
+use crate::server::{Porter, Tls};
 use crate::{bundling, clock, pem};
 
 /// The daemon's clock for rustls.
@@ -65,6 +65,14 @@ pub(crate) fn issuer_of<'a>(leaf: &[u8], issuers: &[&'a [u8]]) -> Result<&'a [u8
     })
 }
 
+impl Porter for App {
+    async fn turned_away(&self, what: String, reason: String) {
+        self.metrics().refuse(ErrorCode::Unauthenticated);
+        let refusal = Refusal::new(ErrorCode::Unauthenticated, reason);
+        self.audit_refusal(&Caller::Stranger { what }, "connect", &refusal).await;
+    }
+}
+
 impl Tls for App {
     async fn config(&self) -> Option<Arc<ServerConfig>> {
         match self.core(crate::core::Core::tls).await {
@@ -87,6 +95,7 @@ impl Tls for App {
         let Some(reason) = tls.and_then(tls_reason) else { return };
         self.metrics().refuse(ErrorCode::Unauthenticated);
         let caller = Caller::Anonymous { address: address.ip().to_canonical() };
-        self.audit_refusal(&caller, "connect", &reason.to_string()).await;
+        let refusal = Refusal::new(ErrorCode::Unauthenticated, reason.to_string());
+        self.audit_refusal(&caller, "connect", &refusal).await;
     }
 }

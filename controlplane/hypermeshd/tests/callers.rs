@@ -125,6 +125,66 @@ fn a_stranger_reads_nothing() {
     }
 }
 
+/// Whoever is refused, by whatever part of the daemon: counted by the reason, and on the record.
+#[test]
+fn every_refusal_is_counted_by_its_reason_and_audited() {
+    let host = Host::start();
+    let (root, _) = host.found("lab", "edge-a");
+    let mut stranger = over_tls(&host, &root, None).unwrap();
+    let mut node = host.as_peer("edge-x");
+    let nothing = serde_json::json!({});
+    let mut garbage = std::os::unix::net::UnixStream::connect(host.peers()).unwrap();
+    std::io::Write::write_all(&mut garbage, b"no line of stoqd\n").unwrap();
+    std::io::Read::read_to_end(&mut garbage, &mut Vec::new()).unwrap();
+    let get = |client: &mut BlockingClient, path: &str| code(client.get::<Members>(path));
+    let post =
+        |client: &mut BlockingClient, path: &str| code(client.post::<_, Done>(path, &nothing));
+    let before = host.refusals("unauthenticated");
+    assert_eq!(get(&mut stranger, path::MEMBERS), ErrorCode::Unauthenticated);
+    let node_name = NodeName { node: "edge-a".into() };
+    let promoted = stranger.post::<_, Done>(path::PROMOTE_REQUEST, &node_name);
+    assert_eq!(code(promoted), ErrorCode::Unauthenticated);
+    assert_eq!(host.refusals("unauthenticated"), before + 2);
+    assert_eq!(get(&mut stranger, "/v1/nothing"), ErrorCode::NotFound);
+    assert_eq!(host.refusals("not_found"), 1);
+    assert_eq!(post(&mut stranger, path::ENROL), ErrorCode::Invalid);
+    assert_eq!(host.refusals("invalid"), 1);
+    let join = hypermesh_api::JoinRequest { token: "x".into(), endpoints: Vec::new() };
+    assert_eq!(code(node.post::<_, Done>(path::JOIN, &join)), ErrorCode::Forbidden);
+    assert_eq!(host.refusals("forbidden"), 1);
+    let audit: AuditEntries = host.client().get(path::AUDIT).unwrap();
+    let lines: Vec<String> = audit
+        .entries
+        .iter()
+        .filter(|entry| entry.result.starts_with("refused"))
+        .map(|entry| format!("{}: {}", entry.actor, entry.action))
+        .collect();
+    for part in [
+        "did not announce: connect",
+        "127.0.0.1: read",
+        "127.0.0.1: POST /v1/",
+        "127.0.0.1: GET /v1/nothing",
+        "node edge-x: POST ",
+    ] {
+        assert!(lines.iter().any(|line| line.contains(part)), "{part} is missing: {lines:?}");
+    }
+}
+
+#[test]
+fn a_stranger_who_is_refused_without_end_fills_no_log() {
+    let host = Host::start();
+    let (root, _) = host.found("lab", "edge-a");
+    let mut stranger = over_tls(&host, &root, None).unwrap();
+    let size = |host: &Host| host.client().get::<AuditEntries>(path::AUDIT).unwrap().size;
+    let (before, counted) = (size(&host), host.refusals("unauthenticated"));
+    for _ in 0..300 {
+        assert_eq!(code(stranger.get::<Members>(path::MEMBERS)), ErrorCode::Unauthenticated);
+    }
+    assert_eq!(host.refusals("unauthenticated"), counted + 300);
+    // Sixty in a minute, and one that counts the others; the test may see two minutes begin.
+    assert!(size(&host) - before <= 2 * 61, "{} entries", size(&host) - before);
+}
+
 #[test]
 fn a_node_follows_and_speaks_for_itself_alone() {
     let (a, b) = (Host::start(), Host::start());

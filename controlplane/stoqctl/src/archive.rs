@@ -14,14 +14,15 @@ use serde_json::json;
 
 use crate::cli::Host;
 use crate::failure::Failure;
-use crate::hypermesh::{answer, connect, progress};
+use crate::hypermesh::{Way, connect};
 use crate::mesh::Sockets;
 use crate::mesh::host::{Prepared, endpoints, prepare};
+use crate::output::{answer, progress};
 
 /// `stoqctl backup FILE`.
-pub fn backup(socket: &Path, file: &Path, json: bool) -> Result<(), Failure> {
+pub fn backup(way: &Way, file: &Path, json: bool) -> Result<(), Failure> {
     // First the connection: a backup that cannot be made leaves no file.
-    let mut client = connect(socket)?;
+    let mut client = connect(way)?;
     let mut out = new_private_file(file)?;
     progress("Waiting for hypermeshd to write its state together ...");
     let taken = client.post_bytes(path::BACKUP, Vec::new()).map_err(Failure::from);
@@ -57,6 +58,7 @@ pub fn restore(sockets: Sockets, file: &Path, host: &Host, json: bool) -> Result
         let shown = file.display();
         Failure::Usage(format!("{shown}: expected a backup of stoqctl, got: {error}"))
     })?;
+    sockets.hypermesh.local()?;
     let mut client = connect(sockets.hypermesh)?;
     progress("Waiting for hypermeshd to check the backup and take it over ...");
     let restored = client.post_bytes(path::RESTORE, bytes)?;
@@ -69,6 +71,7 @@ pub fn restore(sockets: Sockets, file: &Path, host: &Host, json: bool) -> Result
     }
     let mut host = prepare(sockets, host, &reply)?;
     host.wait_for_link(sockets.stoqd);
+    host.settle_names(sockets.hypermesh);
     answer(json, &Restored { reply, host }, |Restored { reply, host }| {
         format!(
             "Restored: node {} of mesh {}.\n{}\

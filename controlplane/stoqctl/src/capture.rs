@@ -6,11 +6,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::Serialize;
 use stoq_control::{Request, Response};
 
 use crate::cli::Capture;
 use crate::daemon::{connect, unexpected};
 use crate::failure::Failure;
+use crate::output::answer;
 
 /// How much longer than the capture itself the stream may be silent before it counts as broken.
 const GRACE_S: u32 = 10;
@@ -19,13 +21,18 @@ const GRACE_S: u32 = 10;
 const CHUNK: usize = 64 * 1024;
 
 /// Carries out the command.
-pub fn run(socket: &Path, arguments: &Capture) -> Result<(), Failure> {
+pub fn run(socket: &Path, arguments: &Capture, json: bool) -> Result<(), Failure> {
     let stdout = || Destination::Output(io::stdout());
     if arguments.out.is_none() && io::stdout().is_terminal() {
         return Err(Failure::Usage(
             "expected a file or a pipe for packets, got a terminal: add `--out FILE`, \
              or ` | tcpdump -nr -`"
                 .to_owned(),
+        ));
+    }
+    if json && arguments.out.is_none() {
+        return Err(Failure::Usage(
+            "expected `--out FILE` beside --json: standard output is one of the two".to_owned(),
         ));
     }
     let mut client = connect(socket)?;
@@ -37,24 +44,39 @@ pub fn run(socket: &Path, arguments: &Capture) -> Result<(), Failure> {
     let silence = Duration::from_secs(u64::from(arguments.seconds + GRACE_S));
     let broken = |error: io::Error| Failure::Unreachable(format!("the capture broke: {error}"));
     let mut packets = client.into_stream(silence).map_err(broken)?;
-    copy(&mut packets, &mut out, broken)
+    let bytes = copy(&mut packets, &mut out, broken)?;
+    match &arguments.out {
+        Some(file) if json => answer(true, &Captured { file, bytes }, |_| String::new()),
+        _ => Ok(()),
+    }
 }
 
-/// Copies until the daemon closes; what came before a break is kept.
+/// What was captured.
+#[derive(Serialize)]
+struct Captured<'a> {
+    /// The pcap file.
+    file: &'a Path,
+    /// Its length.
+    bytes: u64,
+}
+
+/// Copies until the daemon closes, and says how many bytes; what came before a break is kept.
 fn copy(
     packets: &mut impl Read,
     out: &mut Destination,
     broken: impl Fn(io::Error) -> Failure,
-) -> Result<(), Failure> {
+) -> Result<u64, Failure> {
     let mut chunk = vec![0; CHUNK];
+    let mut copied = 0;
     loop {
         let length = match packets.read(&mut chunk) {
-            Ok(0) => return Ok(()),
+            Ok(0) => return Ok(copied),
             Ok(length) => length,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(broken(error)),
         };
         out.write(&chunk[..length])?;
+        copied += length as u64;
     }
 }
 

@@ -12,8 +12,8 @@ use clap_complete::Shell;
 use stoq_control::{CapturePoint, CaptureRequest, DEFAULT_SOCKET};
 use stoq_tuning::{DEFAULT_RECORD, stage_names};
 
-pub use mesh::{Behind, Create, Host, Join, Mesh, Output, Role, Route, Token};
-pub use resolver::{Resolver, ResolverStage};
+pub use mesh::{Behind, Create, Host, Join, Mesh, Role, Route, Token};
+pub use resolver::{Resolver, ResolverStage, TUNNEL};
 
 /// Where hypermeshd keeps this node's certificate and keys.
 pub const IDENTITY: &str = "/var/lib/hypermesh/identity.pem";
@@ -38,8 +38,39 @@ pub struct Arguments {
     #[arg(long, global = true, value_name = "PATH", default_value = hypermesh_api::DEFAULT_SOCKET)]
     pub hypermesh_socket: PathBuf,
 
+    /// Ask the hypermeshd of another host by its API, https://ADDRESS:PORT, as an operator.
+    #[arg(long, value_name = "URL", requires_all = ["identity", "authority"], value_parser = api)]
+    pub api: Option<String>,
+
+    /// With --api: the operator's certificates and keys, as `stoqctl mesh enrol` writes them.
+    #[arg(long, value_name = "FILE", requires = "api")]
+    pub identity: Option<PathBuf>,
+
+    /// With --api: the certificate of the mesh's root.
+    #[arg(long, value_name = "FILE", requires = "api")]
+    pub authority: Option<PathBuf>,
+
+    /// Answer in JSON, for scripts.
+    #[arg(long, global = true)]
+    pub json: bool,
+
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// Reads `https://ADDRESS:PORT`; the address and port are what counts.
+fn api(text: &str) -> Result<String, String> {
+    let address = text.strip_prefix("https://").map(|rest| rest.trim_end_matches('/'));
+    let has_port = |address: &&str| {
+        address.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty()
+                && !host.contains('/')
+                && port.parse::<u16>().is_ok_and(|port| port > 0)
+        })
+    };
+    let advice =
+        || format!("expected https://ADDRESS:PORT, such as https://[fd00::1]:9292, got {text:?}");
+    address.filter(has_port).map(str::to_owned).ok_or_else(advice)
 }
 
 #[derive(Debug, Subcommand)]
@@ -60,8 +91,6 @@ pub enum Command {
     Backup {
         /// Must not exist yet. Keep it as safe as a key: it holds this node's.
         file: PathBuf,
-        #[command(flatten)]
-        output: Output,
     },
     /// Bring the control plane back from FILE, on a host that has no state yet.
     Restore {
@@ -69,8 +98,6 @@ pub enum Command {
         file: PathBuf,
         #[command(flatten)]
         host: Host,
-        #[command(flatten)]
-        output: Output,
     },
     /// Print the completions for a shell.
     Completions {
@@ -86,11 +113,7 @@ pub enum Command {
     #[command(subcommand)]
     Pki(Pki),
     /// Show the node, its links and what was dropped.
-    Status {
-        /// As JSON, for scripts.
-        #[arg(long)]
-        json: bool,
-    },
+    Status,
     /// Read the configuration and the identity again; links that stay configured stay up.
     Reload,
     /// Say goodbye on every link, then end the daemon.
@@ -129,8 +152,6 @@ pub enum Cert {
         /// The root to verify against.
         #[arg(long, value_name = "FILE", default_value = ROOT_CERTIFICATE)]
         authority: PathBuf,
-        #[command(flatten)]
-        output: Output,
     },
 }
 
@@ -142,8 +163,6 @@ pub enum Verify {
         /// The root to verify against.
         #[arg(long, value_name = "FILE", default_value = ROOT_CERTIFICATE)]
         authority: PathBuf,
-        #[command(flatten)]
-        output: Output,
     },
 }
 
@@ -283,6 +302,20 @@ mod tests {
             let parsed = Arguments::try_parse_from(["stoqctl"].iter().chain(&line)).unwrap();
             assert_eq!(parsed.socket, PathBuf::from("/s"));
         }
+    }
+
+    #[test]
+    fn another_host_is_named_by_a_url_with_a_port_and_asked_as_somebody() {
+        for (url, address) in
+            [("https://[fd00::1]:9292", "[fd00::1]:9292"), ("https://hq:9292/", "hq:9292")]
+        {
+            assert_eq!(api(url).as_deref(), Ok(address));
+        }
+        for refused in ["http://hq:9292", "hq:9292", "https://hq", "https://:1", "https://hq/x:1"] {
+            assert!(api(refused).is_err(), "{refused}");
+        }
+        let alone = ["stoqctl", "--api", "https://hq:9292", "mesh", "members"];
+        assert!(Arguments::try_parse_from(alone).is_err(), "as nobody");
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The commands that are one request to the daemon: `status`, `reload`, `drain`.
 
-use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use serde::Serialize;
 use stoq_control::{Client, Request, Response, Status};
 
 use crate::failure::Failure;
+use crate::output::answer;
 use crate::table;
 
 /// How long the daemon may take to answer: a reload reads files and re-checks certificates, which
@@ -28,29 +29,42 @@ pub fn fetch_status(socket: &Path) -> Result<Status, Failure> {
 
 /// `stoqctl status`.
 pub fn status(socket: &Path, json: bool) -> Result<(), Failure> {
-    let status = fetch_status(socket)?;
-    if !json {
-        return print(&table::status(&status));
-    }
-    let text = serde_json::to_string_pretty(&status)
-        .map_err(|error| Failure::Refused(format!("expected a status, got: {error}")))?;
-    print(&(text + "\n"))
+    answer(json, &fetch_status(socket)?, table::status)
+}
+
+/// What a reload changed.
+#[derive(Serialize)]
+struct Reloaded {
+    /// Keys of the configuration that count after a restart only.
+    restart_needed: Vec<String>,
+    /// What the daemon remarks on.
+    warnings: Vec<String>,
 }
 
 /// `stoqctl reload`.
-pub fn reload(socket: &Path) -> Result<(), Failure> {
+pub fn reload(socket: &Path, json: bool) -> Result<(), Failure> {
     match connect(socket)?.call(Request::Reload {})? {
         Response::Reloaded { restart_needed, warnings } => {
-            print(&table::reloaded(&restart_needed, &warnings))
+            let reloaded = Reloaded { restart_needed, warnings };
+            answer(json, &reloaded, |it| table::reloaded(&it.restart_needed, &it.warnings))
         }
         other => Err(unexpected("a reload", &other)),
     }
 }
 
+/// That the daemon is about to end.
+#[derive(Serialize)]
+struct Draining {
+    /// Always true: what refuses is no answer.
+    draining: bool,
+}
+
 /// `stoqctl drain`.
-pub fn drain(socket: &Path) -> Result<(), Failure> {
+pub fn drain(socket: &Path, json: bool) -> Result<(), Failure> {
     match connect(socket)?.call(Request::Drain {})? {
-        Response::Draining {} => print("Draining: the daemon ends when its links are closed.\n"),
+        Response::Draining {} => answer(json, &Draining { draining: true }, |_| {
+            "Draining: the daemon ends when its links are closed.\n".to_owned()
+        }),
         other => Err(unexpected("a drain", &other)),
     }
 }
@@ -60,11 +74,4 @@ pub fn unexpected(expected: &str, got: &Response) -> Failure {
     Failure::Refused(format!(
         "expected the daemon to answer with {expected}, got {got:?}; use a stoqctl of its version"
     ))
-}
-
-/// Writes to standard output; a reader that has gone away is no error.
-pub fn print(text: &str) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    written.map_err(|error| Failure::writing("standard output".into(), &error))
 }

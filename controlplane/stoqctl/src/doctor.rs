@@ -7,14 +7,36 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::SystemTime;
 
+use serde::Serialize;
 use stoq_tuning::{Finding, Host, Verdict};
 
-use crate::daemon::print;
 use crate::failure::Failure;
 use crate::node;
+use crate::output::{self, answer};
+
+/// The report, as scripts read it.
+#[derive(Serialize)]
+struct Report<'a> {
+    /// Every stage's.
+    findings: Vec<output::Finding<'a>>,
+    /// How many keep traffic from flowing.
+    problems: usize,
+    /// How many would be better otherwise.
+    advice: usize,
+}
+
+impl<'a> Report<'a> {
+    fn of(findings: &'a [Finding]) -> Self {
+        Self {
+            findings: findings.iter().map(output::Finding::from).collect(),
+            problems: count(findings, Verdict::Problem),
+            advice: count(findings, Verdict::Advice),
+        }
+    }
+}
 
 /// Carries out the command. Problems end it as wrong configuration does.
-pub fn run(socket: &Path, config: &Path) -> Result<(), Failure> {
+pub fn run(socket: &Path, config: &Path, json: bool) -> Result<(), Failure> {
     let (configured, mut findings) = node::configuration(config);
     if let Some(files) = &configured.identity {
         findings.extend(node::identity(files, SystemTime::now()));
@@ -22,7 +44,7 @@ pub fn run(socket: &Path, config: &Path) -> Result<(), Failure> {
     let (running_port, daemon) = node::daemon(configured.socket(socket));
     findings.extend(stoq_tuning::check(&Host::this(), &configured.plan(running_port)));
     add_news(&mut findings, daemon);
-    print(&report(&findings))?;
+    answer(json, &Report::of(&findings), |_| report(&findings))?;
     if count(&findings, Verdict::Problem) == 0 {
         return Ok(());
     }

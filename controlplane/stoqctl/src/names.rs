@@ -4,16 +4,17 @@
 //! say comes from hypermeshd.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use hypermesh_api::{Names, path};
+use serde::Serialize;
 use stoq_names::host::{Change, HostError, ORIGINAL, PATH, ResolvConf, Resolved};
 use stoq_tuning::{Finding, Verdict};
 
-use crate::cli::{Resolver, ResolverStage};
-use crate::daemon::print;
+use crate::cli::{Resolver, ResolverStage, TUNNEL};
 use crate::failure::Failure;
-use crate::hypermesh::{answer, connect};
+use crate::hypermesh::{Way, connect};
+use crate::output::{self, answer};
 
 /// A stage, ready to run.
 enum Stage {
@@ -22,12 +23,16 @@ enum Stage {
 }
 
 /// Carries out one of the commands.
-pub fn run(socket: &Path, command: &Resolver) -> Result<(), Failure> {
+pub fn run(way: &Way, command: &Resolver, json: bool) -> Result<(), Failure> {
+    if !matches!(command, Resolver::Show) {
+        way.local()?;
+    }
     match command {
-        Resolver::Show { output } => show(&names(socket)?, output.json),
+        Resolver::Show => show(&names(way)?, json),
         Resolver::Check { stage } => {
             let chosen = stage.stage.unwrap_or_else(own);
-            print(&found(&choose(socket, chosen, &stage.interface)?.check()))
+            let finding = choose(way, chosen, &stage.interface)?.check();
+            answer(json, &output::Finding::from(&finding), |_| found(&finding))
         }
         Resolver::Apply { stage } => {
             let chosen =
@@ -38,12 +43,59 @@ pub fn run(socket: &Path, command: &Resolver) -> Result<(), Failure> {
                      instead, say so: stoqctl names apply resolv-conf"
                 ))
             })?;
-            done(choose(socket, chosen, &stage.interface)?.apply(), "the host asks hypermeshd")
+            done(json, choose(way, chosen, &stage.interface)?.apply(), "the host asks hypermeshd")
         }
         Resolver::Undo { stage } => {
             let chosen = stage.stage.unwrap_or_else(own);
-            done(restorable(chosen, &stage.interface).undo(), "the host asks what it asked before")
+            done(
+                json,
+                restorable(chosen, &stage.interface).undo(),
+                "the host asks what it asked before",
+            )
         }
+    }
+}
+
+/// Whether programs of this host find the mesh's names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Naming {
+    /// Not before stoqd runs.
+    Pending,
+    /// They do.
+    Asked,
+    /// Not unless the operator has resolv.conf replaced.
+    OptIn,
+    /// The host's resolver could not be told, and why.
+    Failed(String),
+}
+
+impl Naming {
+    /// What is left to the operator.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Pending => "Once stoqd runs: stoqctl names apply\n".to_owned(),
+            Self::Asked => "The mesh's names are found here.\n".to_owned(),
+            Self::OptIn => format!(
+                "No systemd-resolved runs here: to have the mesh's names found, let {PATH} be replaced \
+                 (`stoqctl names undo` restores it): stoqctl names apply resolv-conf\n"
+            ),
+            Self::Failed(why) => format!("The mesh's names are not found yet: {why}\n"),
+        }
+    }
+}
+
+/// Has this host's resolver ask for the mesh's names where it is made for that (systemd-resolved); a
+/// resolv.conf belongs to somebody else, and is only looked at.
+pub fn settle(way: &Way) -> Naming {
+    let stage = choose(way, own(), TUNNEL);
+    match stage.map(|stage| (stage.check().verdict, stage)) {
+        Ok((Verdict::Good, _)) => Naming::Asked,
+        Ok((_, Stage::ResolvConf(_))) => Naming::OptIn,
+        Ok((_, stage)) => {
+            stage.apply().map_or_else(|e| Naming::Failed(e.to_string()), |_| Naming::Asked)
+        }
+        Err(failure) => Naming::Failed(failure.to_string()),
     }
 }
 
@@ -52,8 +104,8 @@ fn own() -> ResolverStage {
     if Resolved::is_there() { ResolverStage::Resolved } else { ResolverStage::ResolvConf }
 }
 
-fn names(socket: &Path) -> Result<Names, Failure> {
-    let names: Names = connect(socket)?.get(path::NAMES)?;
+fn names(way: &Way) -> Result<Names, Failure> {
+    let names: Names = connect(way)?.get(path::NAMES)?;
     if names.domains.is_empty() {
         return Err(Failure::Refused(
             "expected hypermeshd to serve names, got none; create or join a mesh first, or look at \
@@ -64,8 +116,8 @@ fn names(socket: &Path) -> Result<Names, Failure> {
     Ok(names)
 }
 
-fn choose(socket: &Path, stage: ResolverStage, interface: &str) -> Result<Stage, Failure> {
-    let Names { server, domains, .. } = names(socket)?;
+fn choose(way: &Way, stage: ResolverStage, interface: &str) -> Result<Stage, Failure> {
+    let Names { server, domains, .. } = names(way)?;
     Ok(match stage {
         ResolverStage::Resolved => {
             Stage::Resolved(Resolved { interface: interface.to_owned(), server, domains })
@@ -123,12 +175,21 @@ fn found(finding: &Finding) -> String {
     format!("{stage}  {is} -> {should} ({why}); {mend}\n")
 }
 
-fn done(change: Result<Change, HostError>, what: &str) -> Result<(), Failure> {
-    match change {
-        Ok(Change::Made) => print(&format!("Done: {what}.\n")),
-        Ok(Change::None) => print(&format!("Nothing to do: {what}.\n")),
-        Err(error) => Err(Failure::Refused(error.to_string())),
-    }
+/// What became of the host's resolver.
+#[derive(Serialize)]
+struct Told {
+    /// Whether anything had to be changed.
+    changed: bool,
+    /// How it is now.
+    now: &'static str,
+}
+
+fn done(json: bool, change: Result<Change, HostError>, now: &'static str) -> Result<(), Failure> {
+    let change = change.map_err(|error| Failure::Refused(error.to_string()))?;
+    answer(json, &Told { changed: change == Change::Made, now }, |told| match told.changed {
+        true => format!("Done: {now}.\n"),
+        false => format!("Nothing to do: {now}.\n"),
+    })
 }
 
 fn show(names: &Names, json: bool) -> Result<(), Failure> {

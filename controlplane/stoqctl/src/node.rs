@@ -356,6 +356,7 @@ mod tests {
             datagram_max: 0,
             tx_bytes: 0,
             rx_bytes: 0,
+            expired_s: 0,
         };
         let status = Status {
             links: vec![

@@ -137,6 +137,7 @@ mod tests {
             datagram_max: 1350,
             tx_bytes: 3 << 29,
             rx_bytes: 1023,
+            expired_s: 0,
         };
         let quiet =
             Link { peer: "c".into(), state: LinkState::Down, endpoint: None, ..link.clone() };

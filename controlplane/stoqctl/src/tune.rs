@@ -15,6 +15,7 @@ use crate::cli::{Only, Tune};
 use crate::failure::Failure;
 use crate::hypermesh::answer;
 use crate::node;
+use crate::output::print;
 
 /// Carries out one of the commands.
 pub fn run(socket: &Path, command: &Tune) -> Result<(), Failure> {

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::thread::{self, JoinHandle};
 
+use serde_json::Value;
 use stoq_control::{ErrorCode, Refusal, Reply, Request, Response, Status, decode_call, encode};
 use tempfile::TempDir;
 
@@ -108,6 +109,65 @@ fn status_is_json_for_scripts_and_a_table_for_people() {
     let (output, request) = against(Response::Status(Box::new(status)), b"", &["status"]);
     assert!(text(&output.stdout).starts_with("edge-a  stoqd"), "{}", text(&output.stdout));
     assert_eq!(request, Request::Status {});
+}
+
+/// The answer of a command with `--json`.
+fn json(output: &Output, code: i32) -> Value {
+    assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn every_answer_of_the_daemon_is_json_for_scripts() {
+    let needed = vec!["transport.port".to_owned()];
+    let reloaded = || Response::Reloaded { restart_needed: needed.clone(), warnings: Vec::new() };
+    // The flag may stand before and behind the command.
+    for command in [["reload", "--json"], ["--json", "reload"]] {
+        let (output, _) = against(reloaded(), b"", &command);
+        assert_eq!(json(&output, 0)["restart_needed"][0], "transport.port");
+    }
+    let (output, _) = against(Response::Draining {}, b"", &["drain", "--json"]);
+    assert_eq!(json(&output, 0)["draining"], true);
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("a.pcap");
+    let capture = ["capture", "--json", "--out", file.to_str().unwrap()];
+    let (output, _) = against(Response::Capture { link_type: 101 }, b"pcap bytes", &capture);
+    let captured = json(&output, 0);
+    assert_eq!((&captured["bytes"], captured["file"].as_str()), (&Value::from(10), file.to_str()));
+}
+
+#[test]
+fn what_needs_no_daemon_answers_in_json_too() {
+    let directory = TempDir::new().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let made = json(&stoqctl(&["--json", "pki", "init", &path("pki"), "--mesh", "lab"]), 0);
+    assert_eq!((&made["name"], made["files"].as_array().unwrap().len()), (&Value::from("lab"), 2));
+    let issue = ["pki", "issue", &path("pki"), "edge-a", "--out", &path("out"), "--json"];
+    for file in json(&stoqctl(&issue), 0)["files"].as_array().unwrap() {
+        assert!(fs::metadata(file.as_str().unwrap()).unwrap().is_file(), "{file}");
+    }
+    let script = json(&stoqctl(&["completions", "bash", "--json"]), 0);
+    assert!(script["script"].as_str().unwrap().contains("stoqctl"), "{script}");
+    let pages = json(&stoqctl(&["man", &path("man"), "--json"]), 0);
+    assert_eq!(pages["directory"], path("man"));
+    let (socket, config) = (path("none.sock"), path("none.toml"));
+    let doctor = ["--socket", &socket, "doctor", "--config", &config, "--json"];
+    let report = json(&stoqctl(&doctor), 2);
+    assert!(report["problems"].as_u64() >= Some(2), "{report}");
+    let findings = report["findings"].as_array().unwrap();
+    let daemon = findings.iter().find(|finding| finding["stage"] == "daemon").unwrap();
+    assert_eq!(daemon["verdict"], "problem");
+    let undone = json(&stoqctl(&["names", "undo", "resolv-conf", "--json"]), 0);
+    assert_eq!(undone["changed"], false, "{undone}");
+}
+
+#[test]
+fn bytes_of_others_on_standard_output_are_never_mixed_with_json() {
+    for command in [&["capture", "--json"][..], &["stream", "b", "backup", "--json"]] {
+        let output = stoqctl(command);
+        assert_eq!(output.status.code(), Some(2), "{command:?}");
+        assert!(output.stdout.is_empty(), "{command:?}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 use std::env;
 use std::fs::{self, File};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -26,11 +27,13 @@ fn text(bytes: &[u8]) -> String {
 struct Host {
     directory: TempDir,
     daemon: Option<Child>,
+    /// Where its API is, with a daemon.
+    listen: String,
 }
 
 impl Host {
     fn bare() -> Self {
-        Self { directory: TempDir::new().unwrap(), daemon: None }
+        Self { directory: TempDir::new().unwrap(), daemon: None, listen: String::new() }
     }
 
     /// With hypermeshd, if there is one.
@@ -46,7 +49,10 @@ impl Host {
         let log = File::create(host.path("hypermeshd.log")).unwrap();
         let mut daemon = Command::new(program);
         daemon.arg("--state").arg(host.path("state")).arg("--socket").arg(host.socket());
-        daemon.args(["--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]);
+        // Tokens lead to port 9292 of an endpoint; an address of its own keeps tests apart.
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        host.listen = format!("127.93.{}.{}:9292", free >> 8, free & 0xff);
+        daemon.args(["--listen", &host.listen, "--metrics", "127.0.0.1:0"]);
         daemon.arg("--stoqd-socket").arg(host.path("stoqd.sock"));
         daemon.arg("--peers-socket").arg(host.path("peers.sock"));
         let daemon = daemon.stdout(Stdio::null()).stderr(log).spawn().unwrap();
@@ -259,6 +265,66 @@ fn certificates_and_both_logs_verify_and_a_forged_root_does_not() {
         let refused = host.run(&[log, "verify", "--authority", foreign]);
         assert_eq!(refused.status.code(), Some(1), "{}", text(&refused.stderr));
     }
+}
+
+#[test]
+fn every_answer_of_hypermeshd_is_json_for_scripts() {
+    let Some(host) = Host::with_daemon("every_answer_of_hypermeshd_is_json") else { return };
+    let created = host.create(&["--json"]);
+    assert_eq!(created.status.code(), Some(0), "{}", text(&created.stderr));
+    let created: Value = serde_json::from_slice(&created.stdout).unwrap();
+    assert_eq!(created["node"], "edge-a");
+    let (token, backup) = (host.path("token"), host.path("backup"));
+    let (token, backup) = (token.to_str().unwrap(), backup.to_str().unwrap());
+    assert_eq!(host.json(&["mesh", "token", "edge-b", "--out", token])["file"], token);
+    assert!(host.json(&["mesh", "token", "edge-c"])["token"].is_string());
+    for action in ["add", "remove"] {
+        let done = host.json(&["mesh", "route", action, "edge-a", "10.2.0.0/16"]);
+        assert!(done["height"].is_u64(), "{done}");
+    }
+    let promoted = host.path("root");
+    let promoted = ["mesh", "promote", "edge-a", "--root", promoted.to_str().unwrap()];
+    assert!(host.json(&promoted)["height"].is_u64());
+    assert_eq!(host.json(&["backup", backup])["file"], backup);
+    assert!(host.json(&["names", "show"])["domains"].is_array());
+}
+
+#[test]
+fn an_operator_works_from_elsewhere_within_his_role() {
+    let Some(host) = Host::with_daemon("an_operator_works_from_elsewhere") else { return };
+    assert!(host.create(&["--endpoint", &host.listen]).status.success());
+    let elsewhere = Host::bare();
+    let (token, files) = (elsewhere.path("token"), elsewhere.path("operator"));
+    let (token, files) = (token.to_str().unwrap(), files.to_str().unwrap());
+    let made = host.run(&["mesh", "token", "eva", "--role", "viewer", "--out", token]);
+    assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
+    let enrolled = elsewhere.json(&["mesh", "enrol", files, "--token-file", token]);
+    assert!(enrolled["role"].as_str().unwrap().contains("viewer"), "{enrolled}");
+    let (identity, root) = (format!("{files}/operator.pem"), format!("{files}/root.crt"));
+    assert_eq!(fs::metadata(&identity).unwrap().permissions().mode() & 0o777, 0o600);
+    let api = format!("https://{}", host.listen);
+    let under = |root: &str, words: &[&str]| {
+        let way = ["--api", &api, "--identity", &identity, "--authority", root];
+        elsewhere.run(&[&way, words].concat())
+    };
+    let members = under(&root, &["mesh", "members", "--json"]);
+    assert_eq!(members.status.code(), Some(0), "{}", text(&members.stderr));
+    let members: Value = serde_json::from_slice(&members.stdout).unwrap();
+    assert_eq!(members["members"][0]["node"], "edge-a");
+    for words in [&["mesh", "revoke", "edge-a"][..], &["mesh", "token", "edge-b"]] {
+        let refused = under(&root, words);
+        assert_eq!(refused.status.code(), Some(1), "{words:?}: {}", text(&refused.stderr));
+        assert!(text(&refused.stderr).contains("operator eva (viewer)"), "{words:?}");
+    }
+    // What is about this host is not asked of another.
+    assert_eq!(under(&root, &["mesh", "create", "lab"]).status.code(), Some(2));
+    // A mesh of another root is not spoken to.
+    let other = Host::with_daemon("another mesh").unwrap();
+    assert!(other.create(&[]).status.success());
+    let foreign = other.path("state/root.crt");
+    let refused = under(foreign.to_str().unwrap(), &["mesh", "members"]);
+    assert_eq!(refused.status.code(), Some(3), "{}", text(&refused.stderr));
+    assert!(refused.stdout.is_empty());
 }
 
 #[test]

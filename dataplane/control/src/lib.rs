@@ -27,7 +27,7 @@ pub use message::{
     Call, CapturePoint, CaptureRequest, ErrorCode, Refusal, Reply, Request, Response, Right,
 };
 pub use snapshot::{Snapshot, SnapshotPeer};
-pub use status::{Certificate, Link, LinkState, PassedOver, Port, Status, Tier, Worker};
+pub use status::{Certificate, HEADS_MAX, Link, LinkState, PassedOver, Port, Status, Tier, Worker};
 
 /// The version of these messages. A daemon answers a call of another version with
 /// [`ErrorCode::Version`] and its own version.

@@ -5,6 +5,10 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+/// Most heads in a status (some 40 kB): one of each of 16 logs, or 16 of one. Whoever asks every few seconds
+/// sees the smaller trees too, before larger ones come.
+pub const HEADS_MAX: usize = 16;
+
 /// The state of the daemon.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -34,6 +38,10 @@ pub struct Status {
     /// This node's certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Certificate>,
+    /// Signed heads of certificate logs that peers and the control plane have shown, in base64, at most
+    /// [`HEADS_MAX`]: whether each goes on from the others is for the control plane to ask.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub heads: Vec<String>,
     /// What the operator should mend, each with the command.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -110,6 +118,14 @@ pub struct Link {
     pub tx_bytes: u64,
     /// Inner bytes received.
     pub rx_bytes: u64,
+    /// For how many seconds the peer's certificate has expired, where policy takes it all the same.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub expired_s: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The state of a link.

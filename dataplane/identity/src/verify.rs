@@ -179,6 +179,12 @@ impl Verifier {
         self.options.policy
     }
 
+    /// For how long after its end a node's certificate is still taken.
+    #[must_use]
+    pub fn outlive(&self) -> Duration {
+        self.options.outlive
+    }
+
     /// The public keys of its roots.
     pub fn root_keys(&self) -> impl Iterator<Item = &PublicKeys> {
         self.roots.iter().map(|root| &root.keys)

@@ -166,6 +166,17 @@ impl HeadStore {
         newest_proven(self.logs.get(log)?).map(|kept| &kept.head)
     }
 
+    /// The heads of every log: of each its largest tree first, then of each the next.
+    #[must_use]
+    pub fn all(&self) -> Vec<&Signed<TreeHead>> {
+        let mut ranked: Vec<_> = Vec::new();
+        for heads in self.logs.values() {
+            ranked.extend(heads.values().rev().enumerate());
+        }
+        ranked.sort_by_key(|(rank, _)| *rank);
+        ranked.into_iter().map(|(_, kept)| &kept.signed).collect()
+    }
+
     /// How many heads wait for a consistency proof.
     #[must_use]
     pub fn unproven(&self) -> usize {

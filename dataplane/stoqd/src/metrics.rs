@@ -105,10 +105,11 @@ pub struct LinkFigures {
     pub cwnd_bytes: u64,
     /// Packets that wait for the link.
     pub queue_packets: u64,
+    /// For how many seconds the peer's certificate has expired.
+    pub expired_s: u64,
 }
 
-/// What the daemon shows of itself. The calls may block for a moment: they run beside the control
-/// thread.
+/// What the daemon shows of itself. The calls may block: they run beside the control thread.
 pub trait Observed: Send + Sync + 'static {
     /// The figures now.
     fn figures(&self) -> Figures;
@@ -239,6 +240,7 @@ const OF_LINKS: &[Family<LinkFigures>] = &[
     ("link_rtt_microseconds", "Smoothed round-trip time", false, |l| l.rtt_us),
     ("link_cwnd_bytes", "Congestion window", false, |l| l.cwnd_bytes),
     ("link_queue_packets", "Packets that wait for the link", false, |l| l.queue_packets),
+    ("link_expired_seconds", "Age of the peer's expired certificate", false, |l| l.expired_s),
 ];
 
 /// What is told of each stage of a worker.

@@ -65,6 +65,7 @@ drop_reasons! {
     LogProofRefused "log_proof_refused" "A peer's certificate is not proven to be in its issuer's log, and the grace period is over."
     RevocationsRefused "revocations_refused" "A revocation set was forged, of another mesh, or older than the one in force."
     LogForked "log_forked" "Two different heads of one certificate log, equally large, were shown: its issuer is not to be trusted."
+    MeshQueueFull "mesh_queue_full" "What a peer said of the mesh came faster than it is taken in; the next connection brings it again."
     PushRefused "push_refused" "The control plane pushed something that its bounds or its signatures do not allow."
     PeerUnknown "peer_unknown" "An authenticated node is not among the configured peers."
     ControlInvalid "control_invalid" "A peer broke the rules of the control stream."

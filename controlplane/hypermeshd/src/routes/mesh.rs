@@ -23,12 +23,13 @@ const ADMIN: Need = Need::Role(OperatorRole::Admin);
     responses((status = 200, body = Status), (status = "default", body = Refusal)))]
 pub async fn status(State(app): State<App>, Extension(caller): From) -> Answer<Status> {
     let (seen, uptime_s) = (app.stoqd().seen(), app.started().elapsed().as_secs());
-    let names = app.names().warnings();
+    let mut warned = app.names().warnings();
+    warned.extend(app.heads().warnings());
     let job = move |core: &mut crate::core::Core| {
         let mut status = core.status();
         status.uptime_s = uptime_s;
         status.warnings.extend(seen.error.clone());
-        status.warnings.extend(names);
+        status.warnings.extend(warned);
         status.stoqd = seen;
         Ok(status)
     };

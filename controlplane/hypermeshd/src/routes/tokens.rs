@@ -74,7 +74,6 @@ pub async fn renew(
         }
         _ => {
             let text = format!("expected the node itself, got {caller}");
-            app.audit_refusal(&caller, "renew", &text).await;
             return Err(Refused::new(ErrorCode::Forbidden, text));
         }
     };

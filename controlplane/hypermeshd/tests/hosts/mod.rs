@@ -116,6 +116,24 @@ impl Host {
         .unwrap()
     }
 
+    /// The page of metrics.
+    pub fn figures(&self) -> String {
+        use std::io::{Read as _, Write as _};
+        let mut stream = std::net::TcpStream::connect(self.metrics).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        page
+    }
+
+    /// How many requests were refused for this reason.
+    pub fn refusals(&self, reason: &str) -> u64 {
+        let name = format!("hypermesh_refused_total{{reason=\"{reason}\"}} ");
+        let page = self.figures();
+        let line = page.lines().find_map(|line| line.strip_prefix(&name));
+        line.map_or(0, |count| count.parse().unwrap())
+    }
+
     pub fn token(&self, node: &str, role: TokenRole, expires_s: u64) -> String {
         let request =
             TokenRequest { node: node.into(), role, expires_s, addresses: vec![self.listen] };

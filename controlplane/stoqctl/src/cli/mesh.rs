@@ -14,14 +14,6 @@ pub const ROOT_DIRECTORY: &str = "/var/lib/stoq-root";
 /// The longest life of a token: one that is found later than that is worth nothing.
 const EXPIRY_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// How a command answers.
-#[derive(Clone, Copy, Debug, Default, Args)]
-pub struct Output {
-    /// As JSON, for scripts.
-    #[arg(long)]
-    pub json: bool,
-}
-
 /// `stoqctl mesh`
 #[derive(Debug, Subcommand)]
 pub enum Mesh {
@@ -32,10 +24,7 @@ pub enum Mesh {
     /// Join this host to the mesh that a token is for.
     Join(Join),
     /// Show who is in the mesh.
-    Members {
-        #[command(flatten)]
-        output: Output,
-    },
+    Members,
     /// Say which networks are behind a node.
     #[command(subcommand)]
     Route(Route),
@@ -46,21 +35,22 @@ pub enum Mesh {
         /// Where the root's key is.
         #[arg(long, value_name = "DIR", default_value = ROOT_DIRECTORY)]
         root: PathBuf,
-        #[command(flatten)]
-        output: Output,
     },
     /// Cut NODE off, everywhere and for good: neither its name nor its keys ever come back.
     Revoke {
         /// The node.
         node: String,
-        #[command(flatten)]
-        output: Output,
+    },
+    /// Become an operator by a token, and write operator.pem and root.crt into DIR, for `--api`.
+    Enrol {
+        /// It is made if it is not there; files in it are not replaced.
+        directory: PathBuf,
+        /// Read the token from this file instead of standard input.
+        #[arg(long, value_name = "FILE")]
+        token_file: Option<PathBuf>,
     },
     /// Take this host out of the mesh.
-    Leave {
-        #[command(flatten)]
-        output: Output,
-    },
+    Leave,
 }
 
 /// What the configuration of this host's stoqd is written from.
@@ -90,8 +80,6 @@ pub struct Create {
     pub root: PathBuf,
     #[command(flatten)]
     pub host: Host,
-    #[command(flatten)]
-    pub output: Output,
 }
 
 /// `stoqctl mesh token`
@@ -108,8 +96,6 @@ pub struct Token {
     /// Write the token to this file (mode 0600; must not exist yet) instead of standard output.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    #[command(flatten)]
-    pub output: Output,
 }
 
 /// What a token makes of its holder.
@@ -134,8 +120,6 @@ pub struct Join {
     pub token_file: Option<PathBuf>,
     #[command(flatten)]
     pub host: Host,
-    #[command(flatten)]
-    pub output: Output,
 }
 
 /// `stoqctl mesh route`
@@ -154,8 +138,6 @@ pub struct Behind {
     pub node: String,
     /// The network: ADDRESS/LENGTH.
     pub prefix: IpNet,
-    #[command(flatten)]
-    pub output: Output,
 }
 
 /// Reads `90s`, `30m`, `24h` or `7d`.

@@ -2,15 +2,13 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::Output;
+/// The tunnel's interface, unless stoqd's configuration says otherwise.
+pub const TUNNEL: &str = "stoq0";
 
 #[derive(Debug, Subcommand)]
 pub enum Resolver {
     /// Show where names are asked, for which domains, and the keys that sign them.
-    Show {
-        #[command(flatten)]
-        output: Output,
-    },
+    Show,
     /// Say whether this host's resolver asks hypermeshd. Changes nothing.
     Check {
         #[command(flatten)]
@@ -35,7 +33,7 @@ pub struct Stage {
     #[arg(value_enum)]
     pub stage: Option<ResolverStage>,
     /// The tunnel's interface, which systemd-resolved is told of.
-    #[arg(long, value_name = "NAME", default_value = "stoq0")]
+    #[arg(long, value_name = "NAME", default_value = TUNNEL)]
     pub interface: String,
 }
 

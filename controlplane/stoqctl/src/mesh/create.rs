@@ -18,7 +18,8 @@ use super::host::{self, Prepared};
 use super::{Sockets, root, show};
 use crate::cli::Create;
 use crate::failure::Failure;
-use crate::hypermesh::{answer, connect, progress};
+use crate::hypermesh::connect;
+use crate::output::{answer, progress};
 use crate::pem;
 
 /// What was made.
@@ -33,8 +34,9 @@ struct Created {
 }
 
 /// Carries out the command.
-pub fn run(sockets: Sockets, create: &Create) -> Result<(), Failure> {
+pub fn run(sockets: Sockets, create: &Create, json: bool) -> Result<(), Failure> {
     let now = SystemTime::now();
+    sockets.hypermesh.local()?;
     let node = create.node.clone().map_or_else(host_name, Ok)?;
     root::check_free(&create.root)?;
     let mut client = connect(sockets.hypermesh)?;
@@ -57,9 +59,10 @@ pub fn run(sockets: Sockets, create: &Create) -> Result<(), Failure> {
             root::remove(&create.root);
         }
     })?;
-    let host = host::prepare(sockets, &create.host, &reply)?;
+    let mut host = host::prepare(sockets, &create.host, &reply)?;
+    host.settle_names(sockets.hypermesh);
     let created = Created { reply, root_directory: create.root.clone(), host };
-    answer(create.output.json, &created, shown)
+    answer(json, &created, shown)
 }
 
 fn found_request(

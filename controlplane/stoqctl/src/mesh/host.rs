@@ -22,7 +22,9 @@ use super::Sockets;
 use crate::cli::Host;
 use crate::daemon::fetch_status;
 use crate::failure::Failure;
-use crate::hypermesh::{progress, user};
+use crate::hypermesh::{Way, user};
+use crate::names::{self, Naming};
+use crate::output::progress;
 
 /// UDP port of STOQ.
 const PORT: u16 = 9292;
@@ -55,6 +57,8 @@ pub struct Prepared {
     pub stoqd_runs: bool,
     /// The peers to which a link is up.
     pub links: Vec<String>,
+    /// Whether programs of this host find the mesh's names.
+    pub names: Naming,
 }
 
 /// Where others reach this host, if the operator did not say: the addresses that it would send from.
@@ -75,7 +79,8 @@ fn source_towards(outside: &str) -> Option<IpAddr> {
 
 /// Writes stoqd's configuration if there is none, and starts stoqd if a service manager can.
 pub fn prepare(sockets: Sockets, host: &Host, reply: &FoundReply) -> Result<Prepared, Failure> {
-    let wanted = render(reply, user(sockets.hypermesh)?, &peers_socket(sockets.hypermesh));
+    let hypermesh = sockets.hypermesh.local()?;
+    let wanted = render(reply, user(hypermesh)?, &peers_socket(hypermesh));
     let config = host.config.clone();
     let config_written = write_new(&config, &wanted)?;
     let config_lacks = if config_written { Vec::new() } else { lacking(&config, &wanted)? };
@@ -84,7 +89,8 @@ pub fn prepare(sockets: Sockets, host: &Host, reply: &FoundReply) -> Result<Prep
         start()?;
     }
     let stoqd_runs = fetch_status(sockets.stoqd).is_ok();
-    Ok(Prepared { config, config_written, config_lacks, stoqd_runs, links: Vec::new() })
+    let (links, names) = (Vec::new(), Naming::Pending);
+    Ok(Prepared { config, config_written, config_lacks, stoqd_runs, links, names })
 }
 
 impl Prepared {
@@ -100,6 +106,13 @@ impl Prepared {
             if self.links.is_empty() {
                 thread::sleep(LOOK_EVERY);
             }
+        }
+    }
+
+    /// Has this host's resolver ask for the mesh's names, where that takes nobody's file away.
+    pub fn settle_names(&mut self, hypermesh: &Way) {
+        if self.stoqd_runs {
+            self.names = names::settle(hypermesh);
         }
     }
 
@@ -122,7 +135,7 @@ impl Prepared {
             (true, []) => "stoqd runs; no link is up yet: stoqctl status\n".to_owned(),
             (true, links) => format!("stoqd runs; linked to {}.\n", links.join(", ")),
         };
-        text
+        text + &self.names.shown()
     }
 }
 
@@ -321,11 +334,18 @@ mod tests {
             config_lacks: Vec::new(),
             stoqd_runs: false,
             links: Vec::new(),
+            names: Naming::Pending,
         };
         assert!(prepared.shown().contains("stoqd --config /etc/stoq/stoqd.toml"));
         prepared.stoqd_runs = true;
         prepared.links = vec!["edge-b".into()];
-        assert!(prepared.shown().ends_with("linked to edge-b.\n"));
+        prepared.names = Naming::Asked;
+        assert!(
+            prepared.shown().ends_with("linked to edge-b.\nThe mesh's names are found here.\n")
+        );
+        prepared.names = Naming::OptIn;
+        let opt_in = "stoqctl names apply resolv-conf";
+        assert!(prepared.shown().contains(opt_in), "{}", prepared.shown());
         prepared.config_written = false;
         prepared.config_lacks = vec!["node.name = \"edge-a\"".into()];
         assert!(prepared.shown().contains("was not changed"), "{}", prepared.shown());

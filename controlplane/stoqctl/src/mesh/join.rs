@@ -14,7 +14,8 @@ use super::host::{self, Prepared};
 use super::{Sockets, show};
 use crate::cli::Join;
 use crate::failure::Failure;
-use crate::hypermesh::{answer, connect, progress};
+use crate::hypermesh::connect;
+use crate::output::{answer, progress};
 
 /// Longest token that is read: its text is a few hundred bytes.
 const TOKEN_MAX: u64 = 8 * 1024;
@@ -29,7 +30,8 @@ struct Joined {
 }
 
 /// Carries out the command.
-pub fn run(sockets: Sockets, join: &Join) -> Result<(), Failure> {
+pub fn run(sockets: Sockets, join: &Join, json: bool) -> Result<(), Failure> {
+    sockets.hypermesh.local()?;
     let mut client = connect(sockets.hypermesh)?;
     let token = read_token(join.token_file.as_deref())?;
     let request = JoinRequest { token, endpoints: host::endpoints(&join.host) };
@@ -37,14 +39,15 @@ pub fn run(sockets: Sockets, join: &Join) -> Result<(), Failure> {
     let reply: JoinReply = client.post(path::JOIN, &request)?;
     let mut host = host::prepare(sockets, &join.host, &reply)?;
     host.wait_for_link(sockets.stoqd);
-    answer(join.output.json, &Joined { reply, host }, |joined| {
+    host.settle_names(sockets.hypermesh);
+    answer(json, &Joined { reply, host }, |joined| {
         let Joined { reply, host } = joined;
         let addresses = show::list(reply.addresses.iter().map(ipnet::IpNet::addr));
         format!("{} of mesh {}: {addresses}\n{}", reply.node, reply.mesh, host.shown())
     })
 }
 
-fn read_token(file: Option<&Path>) -> Result<String, Failure> {
+pub(super) fn read_token(file: Option<&Path>) -> Result<String, Failure> {
     let (from, read) = match file {
         Some(path) => (path.display().to_string(), File::open(path).and_then(bounded)),
         None => {

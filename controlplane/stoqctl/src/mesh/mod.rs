@@ -21,39 +21,44 @@ use hypermesh_api::{
 
 use crate::archive::new_private_file;
 use crate::cli::{Behind, Mesh, Role, Route, Token};
-use crate::daemon::print;
 use crate::failure::Failure;
-use crate::hypermesh::{answer, connect, progress};
+use crate::hypermesh::{ANSWER_TIMEOUT, Way, connect};
+use crate::output::{answer, progress};
+use crate::remote;
 
-/// The sockets of both daemons.
+/// The ways to both daemons.
 #[derive(Clone, Copy)]
 pub struct Sockets<'a> {
     /// stoqd's.
     pub stoqd: &'a Path,
-    /// hypermeshd's.
-    pub hypermesh: &'a Path,
+    /// hypermeshd's, or the way to another host's.
+    pub hypermesh: &'a Way,
 }
 
 /// Carries out one of the commands.
-pub fn run(sockets: Sockets, command: &Mesh) -> Result<(), Failure> {
-    let socket = sockets.hypermesh;
+pub fn run(sockets: Sockets, command: &Mesh, json: bool) -> Result<(), Failure> {
+    let way = sockets.hypermesh;
     match command {
-        Mesh::Create(create) => create::run(sockets, create),
-        Mesh::Join(join) => join::run(sockets, join),
-        Mesh::Token(asked) => token(socket, asked),
-        Mesh::Members { output } => {
-            let members: Members = connect(socket)?.get(path::MEMBERS)?;
-            answer(output.json, &members, show::members)
+        Mesh::Create(create) => create::run(sockets, create, json),
+        Mesh::Join(join) => join::run(sockets, join, json),
+        Mesh::Token(asked) => token(way, asked, json),
+        Mesh::Members => {
+            let members: Members = connect(way)?.get(path::MEMBERS)?;
+            answer(json, &members, show::members)
         }
-        Mesh::Route(Route::Add(behind)) => route(socket, behind, path::ROUTE_ADD),
-        Mesh::Route(Route::Remove(behind)) => route(socket, behind, path::ROUTE_REMOVE),
-        Mesh::Promote { node, root, output } => promote::run(socket, node, root, output.json),
-        Mesh::Revoke { node, output } => revoke(socket, node, output.json),
-        Mesh::Leave { output } => leave(socket, output.json),
+        Mesh::Route(Route::Add(behind)) => route(way, behind, path::ROUTE_ADD, json),
+        Mesh::Route(Route::Remove(behind)) => route(way, behind, path::ROUTE_REMOVE, json),
+        Mesh::Promote { node, root } => promote::run(way, node, root, json),
+        Mesh::Revoke { node } => revoke(way, node, json),
+        Mesh::Enrol { directory, token_file } => {
+            let token = join::read_token(token_file.as_deref())?;
+            remote::enrol(&token, directory, ANSWER_TIMEOUT, json)
+        }
+        Mesh::Leave => leave(way, json),
     }
 }
 
-fn token(socket: &Path, asked: &Token) -> Result<(), Failure> {
+fn token(way: &Way, asked: &Token, json: bool) -> Result<(), Failure> {
     let request = TokenRequest {
         node: asked.node.clone(),
         role: match asked.role {
@@ -65,7 +70,7 @@ fn token(socket: &Path, asked: &Token) -> Result<(), Failure> {
         expires_s: asked.expires.as_secs(),
         addresses: Vec::new(),
     };
-    let mut client = connect(socket)?;
+    let mut client = connect(way)?;
     // Before the token is made: one that has nowhere to go would be lost.
     let opened = |path: &'_ Path| Ok::<_, Failure>((path.to_owned(), new_private_file(path)?));
     let file = asked.out.as_deref().map(opened).transpose()?;
@@ -73,7 +78,7 @@ fn token(socket: &Path, asked: &Token) -> Result<(), Failure> {
     let Some((path, mut out)) = file else {
         let reply = reply?;
         note(asked, &reply, "");
-        return answer(asked.output.json, &reply, |reply| format!("{}\n", reply.token));
+        return answer(json, &reply, |reply| format!("{}\n", reply.token));
     };
     let reply = reply.inspect_err(|_| {
         // Empty, and ours: nothing is lost with it.
@@ -82,7 +87,7 @@ fn token(socket: &Path, asked: &Token) -> Result<(), Failure> {
     let written = writeln!(out, "{}", reply.token).and_then(|()| out.sync_all());
     written.map_err(|error| Failure::writing(path.clone(), &error))?;
     note(asked, &reply, &format!(" --token-file {}", path.display()));
-    if asked.output.json {
+    if json {
         let told = serde_json::json!({ "file": path, "expires_at_s": reply.expires_at_s });
         return answer(true, &told, |_| String::new());
     }
@@ -99,11 +104,11 @@ fn note(asked: &Token, reply: &TokenReply, from: &str) {
     ));
 }
 
-fn route(socket: &Path, behind: &Behind, path: &str) -> Result<(), Failure> {
-    let Behind { node, prefix, output } = behind;
+fn route(way: &Way, behind: &Behind, path: &str, json: bool) -> Result<(), Failure> {
+    let Behind { node, prefix } = behind;
     let request = RouteRequest { node: node.clone(), prefix: *prefix };
-    let done: Done = connect(socket)?.post(path, &request)?;
-    answer(output.json, &done, |_| match path {
+    let done: Done = connect(way)?.post(path, &request)?;
+    answer(json, &done, |_| match path {
         path::ROUTE_ADD => format!(
             "{prefix} is behind {node}. Hosts there answer if their way back leads through {node}, \
              and {node} forwards.\n"
@@ -112,9 +117,8 @@ fn route(socket: &Path, behind: &Behind, path: &str) -> Result<(), Failure> {
     })
 }
 
-fn revoke(socket: &Path, node: &str, json: bool) -> Result<(), Failure> {
-    let revoked: Revoked =
-        connect(socket)?.post(path::REVOKE, &NodeName { node: node.to_owned() })?;
+fn revoke(way: &Way, node: &str, json: bool) -> Result<(), Failure> {
+    let revoked: Revoked = connect(way)?.post(path::REVOKE, &NodeName { node: node.to_owned() })?;
     if let Some(reason) = &revoked.not_pushed {
         progress(&format!("This host's stoqd does not enforce it yet: {reason}"));
     }
@@ -127,13 +131,11 @@ fn revoke(socket: &Path, node: &str, json: bool) -> Result<(), Failure> {
     })
 }
 
-fn leave(socket: &Path, json: bool) -> Result<(), Failure> {
-    let done: Done = connect(socket)?.post(path::LEAVE, &serde_json::json!({}))?;
-    if json {
-        return answer(true, &done, |_| String::new());
-    }
-    print(
+fn leave(way: &Way, json: bool) -> Result<(), Failure> {
+    let done: Done = connect(way)?.post(path::LEAVE, &serde_json::json!({}))?;
+    answer(json, &done, |_| {
         "This host has left the mesh: the others revoke its keys. Stop stoqd, and remove \
-         /etc/stoq/stoqd.toml if nothing else is in it.\n",
-    )
+         /etc/stoq/stoqd.toml if nothing else is in it.\n"
+            .to_owned()
+    })
 }

@@ -9,16 +9,17 @@ use ipnet::Ipv4Net;
 
 use super::root;
 use crate::failure::Failure;
-use crate::hypermesh::{answer, connect, progress};
+use crate::hypermesh::{Way, connect};
+use crate::output::{answer, progress};
 
 /// Carries out the command.
-pub fn run(socket: &Path, node: &str, directory: &Path, json: bool) -> Result<(), Failure> {
+pub fn run(way: &Way, node: &str, directory: &Path, json: bool) -> Result<(), Failure> {
     let authority = root::open(directory)?;
     if let Some(key) = root::exposed(directory) {
         let key = key.display();
         progress(&format!("Others than its owner may read {key}: chmod 600 {key}"));
     }
-    let mut client = connect(socket)?;
+    let mut client = connect(way)?;
     let members: Members = client.get(path::MEMBERS)?;
     if members.mesh != authority.mesh() {
         return Err(Failure::Usage(format!(

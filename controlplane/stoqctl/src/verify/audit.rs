@@ -10,7 +10,8 @@ use stoq_identity::Policy;
 
 use super::Root;
 use crate::failure::Failure;
-use crate::hypermesh::{answer, connect};
+use crate::hypermesh::{Way, connect};
+use crate::output::answer;
 
 /// Entries that may stand behind the last head: a crash between the two leaves one.
 const UNSIGNED_MAX: u64 = 1;
@@ -27,9 +28,9 @@ struct Report {
 }
 
 /// Carries out the command.
-pub fn verify(socket: &Path, authority: &Path, json: bool) -> Result<(), Failure> {
+pub fn verify(way: &Way, authority: &Path, json: bool) -> Result<(), Failure> {
     let root = Root::read(authority)?;
-    let mut client = connect(socket)?;
+    let mut client = connect(way)?;
     let heads: Heads = client.get(path::LOG_HEADS)?;
     let keys = root.log_keys(&heads, SystemTime::now())?;
     let audit: AuditEntries = client.get(&format!("{}?from=0&limit={}", path::AUDIT, u32::MAX))?;

@@ -12,8 +12,9 @@ use stoq_mesh::Bundle;
 
 use super::{Root, read_certificates, short};
 use crate::failure::Failure;
-use crate::hypermesh::{answer, connect};
+use crate::hypermesh::{Way, connect};
 use crate::mesh::show::{date, list};
+use crate::output::answer;
 
 /// A certificate, as it is shown.
 #[derive(Debug, Serialize)]
@@ -46,14 +47,14 @@ struct Verdict {
 
 /// Carries out the command. A certificate that does not verify is shown all the same, and ends it
 /// with a refusal.
-pub fn show(socket: &Path, file: &Path, authority: &Path, json: bool) -> Result<(), Failure> {
+pub fn show(way: &Way, file: &Path, authority: &Path, json: bool) -> Result<(), Failure> {
     let root = Root::read(authority)?;
     let ders = read_certificates(file)?;
     if ders.is_empty() {
         let shown = file.display();
         return Err(Failure::Usage(format!("{shown}: expected a certificate in PEM, got none")));
     }
-    let issuers = issuers(socket, &ders);
+    let issuers = issuers(way, &ders);
     let now = SystemTime::now();
     let shown: Result<Vec<Shown>, Failure> =
         ders.iter().map(|der| examine(der, &root, &issuers, now)).collect();
@@ -71,12 +72,12 @@ pub fn show(socket: &Path, file: &Path, authority: &Path, json: bool) -> Result<
 
 /// The issuers that may stand between a certificate and the root: those in the file, and those that
 /// hypermeshd knows if it answers. None is trusted for being known.
-fn issuers(socket: &Path, ders: &[Vec<u8>]) -> Vec<Vec<u8>> {
+fn issuers(way: &Way, ders: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let is_issuer = |der: &&Vec<u8>| {
         CertificateInfo::read(der).is_ok_and(|info| info.kind == Some(Kind::Issuer))
     };
     let mut issuers: Vec<Vec<u8>> = ders.iter().filter(is_issuer).cloned().collect();
-    let reply = connect(socket).and_then(|mut client| {
+    let reply = connect(way).and_then(|mut client| {
         let reply: BundleReply = client.get(path::BUNDLE)?;
         Ok(reply)
     });

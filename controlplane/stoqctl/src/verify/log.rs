@@ -12,8 +12,9 @@ use stoq_mesh::{Signed, Signer, Signers, TreeHead};
 
 use super::{Root, short};
 use crate::failure::Failure;
-use crate::hypermesh::{answer, connect, progress};
+use crate::hypermesh::{Way, connect};
 use crate::mesh::show::date;
+use crate::output::{answer, progress};
 
 /// How many certificates are asked for at a time: what hypermeshd gives at most.
 const PAGE: u64 = 1000;
@@ -43,9 +44,9 @@ struct ShownHead {
 }
 
 /// Carries out the command.
-pub fn verify(socket: &Path, authority: &Path, json: bool) -> Result<(), Failure> {
+pub fn verify(way: &Way, authority: &Path, json: bool) -> Result<(), Failure> {
     let root = Root::read(authority)?;
-    let mut client = connect(socket)?;
+    let mut client = connect(way)?;
     let answered: Heads = client.get(path::LOG_HEADS)?;
     let heads = open_heads(&root, &answered)?;
     progress("Reading every certificate of this host's log ...");

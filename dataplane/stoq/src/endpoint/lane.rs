@@ -33,6 +33,8 @@ pub(super) struct Link {
     pub tunnel_mtu: usize,
     /// The peer took leave: it is not there to be dialled at once.
     pub peer_left: bool,
+    /// When it was last said that the peer's certificate has expired and is taken all the same.
+    pub outlived_at: Option<Instant>,
     pub rx_bytes: u64,
     pub rx_packets: u64,
     queue_bytes_max: usize,
@@ -49,6 +51,7 @@ impl Link {
             was_up: false,
             tunnel_mtu: usize::MAX,
             peer_left: false,
+            outlived_at: None,
             rx_bytes: 0,
             rx_packets: 0,
             queue_bytes_max,

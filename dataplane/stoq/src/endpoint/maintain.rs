@@ -36,6 +36,10 @@ const REDIAL: Duration = Duration::from_millis(50);
 /// That pause after the peer took leave: it stops, or starts again, which takes a moment.
 const REDIAL_LEFT: Duration = Duration::from_millis(500);
 
+/// How often it is said of a peer that its certificate has expired and is taken all the same: an operator
+/// must come upon it in any part of the log, and no peer may fill it.
+const OUTLIVED_EVERY: Duration = Duration::from_secs(3600);
+
 impl Endpoint {
     /// When [`Endpoint::handle_timeout`] has to be called.
     #[must_use]
@@ -122,19 +126,36 @@ impl Endpoint {
         self.reschedule_link(peer);
     }
 
-    /// Ends a connection whose peer's certificate has: a node that renewed has had it replaced.
+    /// Ends a connection whose peer's certificate has: a node that renewed has had it replaced. While
+    /// certificates may outlive their issuers it goes on, and that is said.
     fn end_expired(&mut self, key: Key, now: Instant) -> bool {
         let Some(conn) = self.conns.get(key) else { return false };
         let (Some(peer), Some(identity)) = (conn.peer, conn.peer_identity.as_ref()) else {
             return false;
         };
-        if (self.credentials.clock)() <= identity.not_after {
+        let slot = conn.slot;
+        let wall = (self.credentials.clock)();
+        let expired_for = wall.duration_since(identity.not_after).unwrap_or_default();
+        if expired_for <= self.credentials.verifier.outlive() {
+            // Slot 0 alone, so that a link of many workers says it once.
+            if slot == 0 && !expired_for.is_zero() {
+                self.tell_outlived(peer, expired_for, now);
+            }
             return false;
         }
         let why = format!("the certificate of {} has expired, and was not renewed", identity.id);
         self.refuse(key, DropReason::CertificateRefused, Code::PeerUnknown, why);
         self.remove_from_lane(key, peer, now);
         true
+    }
+
+    fn tell_outlived(&mut self, peer: PeerId, expired_for: Duration, now: Instant) {
+        let Some(link) = self.link(peer) else { return };
+        let since = link.outlived_at.map(|at| now.saturating_duration_since(at));
+        if since.is_none_or(|since| since >= OUTLIVED_EVERY) {
+            link.outlived_at = Some(now);
+            self.event(Event::Outlived { peer, expired_for });
+        }
     }
 
     /// Forgets the IDs that the peer retired, which it does when it changes to another, and issues as

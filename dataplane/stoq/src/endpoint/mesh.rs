@@ -122,6 +122,8 @@ impl Endpoint {
         let most = if is_set { 2 * MESH_TASKS_MAX } else { MESH_TASKS_MAX };
         if self.tasks.iter().filter(of_mesh).count() < most {
             self.tasks.push_back(task);
+        } else {
+            self.local.drops.count(DropReason::MeshQueueFull);
         }
     }
 

@@ -23,7 +23,7 @@ mod transmit;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 use stoq_identity::NodeId;
@@ -113,6 +113,15 @@ pub enum Event {
     Down {
         /// The peer.
         peer: PeerId,
+    },
+    /// The peer's certificate has expired, and is taken all the same: [`Verifier::outlive`].
+    ///
+    /// [`Verifier::outlive`]: stoq_identity::Verifier::outlive
+    Outlived {
+        /// The peer.
+        peer: PeerId,
+        /// For how long.
+        expired_for: Duration,
     },
     /// A handshake was refused.
     Refused {

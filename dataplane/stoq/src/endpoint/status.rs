@@ -1,7 +1,7 @@
 //! What an endpoint tells about its links, for `stoqctl status` and the metrics.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::Endpoint;
 use super::lane::Link;
@@ -49,6 +49,8 @@ pub struct LinkStatus {
     pub connections: usize,
     /// Congestion window of the first connection in bytes.
     pub congestion_window: usize,
+    /// For how long the peer's certificate has expired; zero unless it is taken all the same.
+    pub expired_for: Duration,
     /// Packets that were lost on the current connections.
     pub lost_packets: u64,
     /// Inner packets that wait in the queues.
@@ -89,9 +91,23 @@ impl Endpoint {
     /// Every link.
     pub fn links(&mut self) -> Vec<LinkStatus> {
         let draining = self.draining.is_some();
+        let wall = (self.credentials.clock)();
         let conns = &mut self.conns;
-        self.links.iter().flatten().map(|link| link_status(link, conns, draining)).collect()
+        let status = |link| LinkStatus {
+            expired_for: expired_for(link, conns, wall),
+            ..link_status(link, conns, draining)
+        };
+        self.links.iter().flatten().map(status).collect()
     }
+}
+
+/// The longest of what its connections carry traffic on.
+fn expired_for(link: &Link, conns: &slab::Slab<Conn>, wall: SystemTime) -> Duration {
+    let members = link.lanes.iter().filter_map(|lane| lane.slot.current);
+    let ends =
+        members.filter_map(|member| Some(conns.get(member.key)?.peer_identity.as_ref()?.not_after));
+    let first = ends.min();
+    first.and_then(|end| wall.duration_since(end).ok()).unwrap_or_default()
 }
 
 fn link_status(link: &Link, conns: &mut slab::Slab<Conn>, draining: bool) -> LinkStatus {
@@ -125,6 +141,7 @@ fn link_status(link: &Link, conns: &mut slab::Slab<Conn>, draining: bool) -> Lin
         tx_packets: link.lanes.iter().map(|lane| lane.tx_packets).sum(),
         rx_packets: link.rx_packets,
         connections: link.members().len(),
+        expired_for: Duration::ZERO,
         congestion_window: path.as_ref().map_or(0, |path| path.cwnd),
         lost_packets: carrying().map(|conn| conn.quic.stats().lost as u64).sum(),
         queued_packets: link.lanes.iter().map(|lane| lane.backlog.packets()).sum(),

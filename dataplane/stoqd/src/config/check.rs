@@ -33,6 +33,10 @@ const MAX_UIDS: usize = 64;
 const MAX_INTERFACE_BYTES: usize = 15;
 /// Longest grace in seconds: a certificate lives a day, so a longer one would check nothing.
 const MAX_LOG_GRACE_S: u32 = 86_400;
+
+/// Longest time in seconds for which expired certificates may be taken: a week is enough to bring an issuer
+/// back from its backup, and who holds a stolen key that was never revoked gains no more than that.
+const MAX_OUTLIVE_S: u32 = 604_800;
 /// Least MTU: every IPv6 link carries 1280 bytes (RFC 8200 §5).
 const MIN_MTU: u16 = 1280;
 
@@ -83,6 +87,10 @@ pub(super) fn check(config: &Config, places: &Places<'_>) -> Vec<Problem> {
     let grace = config.identity.log_grace_s;
     findings.unless(grace <= MAX_LOG_GRACE_S, "identity.log_grace_s", || {
         format!("expected at most {MAX_LOG_GRACE_S} seconds, got {grace}; leave the key out")
+    });
+    let outlive = config.identity.outlive_issuer_s;
+    findings.unless(outlive <= MAX_OUTLIVE_S, "identity.outlive_issuer_s", || {
+        format!("expected at most {MAX_OUTLIVE_S} seconds, got {outlive}; bring an issuer back")
     });
     check_transport(config, &mut findings);
     config.xdp.check(&mut findings);

@@ -49,6 +49,8 @@ keys! {
         "Which signatures are asked for. `hybrid`: every certificate has a classical and a post-quantum one, and both ends of a connection prove that they hold both keys before anything else. `classical`: the first alone, without that proof and without the check of the log. All nodes of a mesh need the same."
     "identity.log_grace_s" reload "3600" "at most 86400 seconds"
         "How long after its start a peer's certificate may lack a proof that it is in its issuer's log. Checked once the mesh's state names logs, under `hybrid`."
+    "identity.outlive_issuer_s" reload "0" "at most 604800 seconds"
+        "How long a peer's certificate is still taken after its end, for a mesh that has lost every issuer. 0 takes none. While one is taken the log, the status and `stoq_link_expired_seconds` say so. Revoked nodes are cut off all the same. A link needs it on both nodes."
     "transport.listen" restart "[\"[::]:9292\"]" "at most 8 of ADDRESS:PORT"
         "Where connections are accepted (UDP). `[::]` takes IPv4 too. An empty list only dials."
     "transport.port" restart "\"auto\"" "`auto`, `xdp`, `uring` or `mio`"

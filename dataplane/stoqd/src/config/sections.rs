@@ -40,6 +40,9 @@ pub struct Identity {
     /// Seconds from the start of a peer's certificate for which it may lack a proof of its log.
     #[serde(default = "default_log_grace")]
     pub log_grace_s: u32,
+    /// Seconds for which an expired certificate is still taken, while no issuer can renew it.
+    #[serde(default)]
+    pub outlive_issuer_s: u32,
 }
 
 const fn default_log_grace() -> u32 {

@@ -159,6 +159,7 @@ fn senseless_values_are_refused_with_their_line() {
         ("peers  = [\"edge-b\"]", "peers = [\"Edge B\"]", "service[0].peers[0]"),
         ("peers  = [\"edge-b\"]", "peers = \"all\"", "service[0].peers"),
         ("[transport]", "log_grace_s = 90000\n[transport]", "identity.log_grace_s"),
+        ("[transport]", "outlive_issuer_s = 604801\n[transport]", "identity.outlive_issuer_s"),
     ];
     for (from, to, key) in cases {
         let text = refusal(from, to);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crossbeam::channel::bounded;
 use stoq::{LinkState, LinkStatus, PeerId};
 use stoq_control::{Link, PassedOver, Port, Status, Tier, Worker};
+use stoq_identity::Span;
 use stoq_telemetry::DropReason;
 use stoq_xdp::Verdict;
 
@@ -36,6 +37,16 @@ impl Shared {
         DropReason::ALL.iter().map(|&reason| (reason, sum(reason))).collect()
     }
 
+    fn drops_in_xdp(&self) -> Vec<(String, u64)> {
+        let counters = self.xdp_counters();
+        let dropped = Verdict::ALL.iter().filter(|verdict| verdict.is_drop());
+        let counted = dropped.filter_map(|verdict| {
+            let (_, n) = counters.iter().find(|(label, _)| label == verdict.label())?;
+            Some((xdp_reason(*verdict), *n))
+        });
+        counted.collect()
+    }
+
     pub(super) fn status_now(&self) -> Status {
         let reports = self.reports();
         let names = self.peer_names();
@@ -49,12 +60,6 @@ impl Shared {
             .flatten()
             .map(|report| Worker { core: report.core, connections: report.connections as u64 });
         let drops = self.drops().into_iter().map(|(reason, n)| (reason.label().to_owned(), n));
-        let in_xdp = self.xdp_counters();
-        let in_xdp =
-            Verdict::ALL.iter().filter(|verdict| verdict.is_drop()).filter_map(|verdict| {
-                let (_, n) = in_xdp.iter().find(|(label, _)| label == verdict.label())?;
-                Some((xdp_reason(*verdict), *n))
-            });
         let mut warnings = self.host_warnings();
         let silent = reports.iter().filter(|report| report.is_none()).count();
         if silent > 0 {
@@ -62,9 +67,12 @@ impl Shared {
         }
         let newest = reports.iter().flatten().filter_map(|report| report.newest_sequence);
         warnings.extend(self.mesh_warnings(newest.map(|(_, sequence)| sequence).max()));
-        let (bundle, revocation_sequence) = {
+        let links: Vec<Link> =
+            names.iter().map(|(peer, name)| link(*peer, name, &reports)).collect();
+        warnings.extend(outlived(&links));
+        let (bundle, revocation_sequence, heads) = {
             let held = self.held();
-            (held.keeper.number(), held.keeper.sequence())
+            (held.keeper.number(), held.keeper.sequence(), held.keeper.heads())
         };
         Status {
             node: self.node(),
@@ -75,16 +83,34 @@ impl Shared {
                 mode: selection.mode,
                 passed_over: passed_over.collect(),
             },
-            links: names.iter().map(|(peer, name)| link(*peer, name, &reports)).collect(),
+            links,
             workers: workers.collect(),
-            drops: drops.chain(in_xdp).collect::<BTreeMap<_, _>>(),
+            drops: drops.chain(self.drops_in_xdp()).collect::<BTreeMap<_, _>>(),
             snapshot: self.snapshot_number(),
             bundle,
             revocation_sequence,
             certificate: self.certificate(),
+            heads,
             warnings,
         }
     }
+}
+
+/// What is said of links whose peers' certificates have expired and are taken all the same.
+fn outlived(links: &[Link]) -> Option<String> {
+    let expired: Vec<_> = links.iter().filter(|link| link.expired_s > 0).collect();
+    let longest = expired.iter().max_by_key(|link| link.expired_s)?;
+    Some(format!(
+        "{} peers have expired certificates, which identity.outlive_issuer_s lets pass: that of {} for \
+         {}; no issuer renews them: restore one (`stoqctl restore`), or promote another",
+        expired.len(),
+        longest.peer,
+        Span(Duration::from_secs(longest.expired_s))
+    ))
+}
+
+fn expired_s(peer: PeerId, reports: &[Option<Report>]) -> u64 {
+    shares(peer, reports).map(|share| share.expired_for.as_secs()).max().unwrap_or(0)
 }
 
 /// The workers' shares of a link.
@@ -124,6 +150,7 @@ fn link(peer: PeerId, name: &str, reports: &[Option<Report>]) -> Link {
         datagram_max: up().map(|share| share.datagram_max as u64).min().unwrap_or(0),
         tx_bytes: shares(peer, reports).map(|share| share.tx_bytes).sum(),
         rx_bytes: shares(peer, reports).map(|share| share.rx_bytes).sum(),
+        expired_s: expired_s(peer, reports),
     }
 }
 
@@ -140,6 +167,7 @@ fn link_figures(peer: PeerId, name: &str, reports: &[Option<Report>]) -> LinkFig
         rtt_us: micros(shares(peer, reports).find_map(|share| share.rtt)),
         cwnd_bytes: sum(|share| share.congestion_window as u64),
         queue_packets: sum(|share| share.queued_packets as u64),
+        expired_s: expired_s(peer, reports),
     }
 }
 

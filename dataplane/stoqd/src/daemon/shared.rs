@@ -216,6 +216,7 @@ impl Shared {
         }
         let grace = Duration::from_secs(held.config.identity.log_grace_s.into());
         held.keeper.set_grace(grace);
+        self.use_outlive(&mut held)?;
         self.use_peers_of(&mut held)?;
         self.renew(&mut held)?;
         Ok(changed.into_iter().map(str::to_owned).collect())

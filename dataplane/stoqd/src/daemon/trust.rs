@@ -32,6 +32,7 @@ pub(super) fn restore(
     let logs = LogCheck::new(Rules { signers, has_logs: false, grace }, own.clock, heads);
     let (state, drops) = (&config.transport.state, Arc::new(Drops::default()));
     let mut keeper = Keeper::open(state, own, grace, logs.clone(), drops)?;
+    keeper.set_outlive(Duration::from_secs(config.identity.outlive_issuer_s.into()));
     if let Some(bundle) = pushed.bundle().map(str::to_owned) {
         match keeper.restore(&bundle) {
             Ok(members) => pushed.set_members(members),
@@ -88,6 +89,16 @@ impl Shared {
         if let Err(error) = self.use_peers_of(held) {
             tracing::error!("the peers stay as they were: {error:#}");
         }
+    }
+
+    /// Takes expired certificates for so long from now on, on links that are up too.
+    pub(super) fn use_outlive(&self, held: &mut Held) -> Result<(), MeshError> {
+        let outlive = Duration::from_secs(held.config.identity.outlive_issuer_s.into());
+        if held.keeper.set_outlive(outlive) {
+            let credentials = held.keeper.credentials()?;
+            self.send_all(|| Command::Issuers(credentials.clone()));
+        }
+        Ok(())
     }
 
     /// Tells workers the mesh's state.

@@ -89,6 +89,8 @@ pub struct Keeper {
     /// The roots that the configuration names, without what the mesh's state adds to them.
     credentials: Credentials,
     grace: Duration,
+    /// For how long after its end a peer's certificate is still taken.
+    outlive: Duration,
     bundle: Option<InForce>,
     revoked: RevocationStore,
     /// The set in force, as peers get it.
@@ -163,6 +165,7 @@ impl Keeper {
             path: path.clone(),
             credentials: credentials.clone(),
             grace,
+            outlive: Duration::ZERO,
             bundle: None,
             revoked: RevocationStore::new(),
             set: Arc::default(),
@@ -345,6 +348,13 @@ impl Keeper {
         }
     }
 
+    /// The heads of logs that were shown here, in base64, for the control plane to have proven.
+    #[must_use]
+    pub fn heads(&self) -> Vec<String> {
+        let bytes = self.heads.all().into_iter().filter_map(|head| head.to_bytes().ok());
+        bytes.take(stoq_control::HEADS_MAX).map(|bytes| STANDARD.encode(bytes)).collect()
+    }
+
     /// What workers enforce and tell peers.
     #[must_use]
     pub fn mesh(&self) -> Arc<stoq::mesh::Mesh> {
@@ -369,12 +379,13 @@ impl Keeper {
     /// When the issuers make no verifier.
     pub fn credentials(&self) -> Result<Credentials, MeshError> {
         let own = &self.credentials;
-        let Some(bundle) = self.bundle.as_ref().filter(|bundle| !bundle.issuers.is_empty()) else {
+        let issuers = self.bundle.iter().flat_map(|bundle| &bundle.issuers);
+        let issuers: Vec<&[u8]> = issuers.map(|(_, der)| der.as_slice()).collect();
+        if issuers.is_empty() && self.outlive.is_zero() {
             return Ok(own.clone());
-        };
-        let issuers: Vec<&[u8]> = bundle.issuers.iter().map(|(_, der)| der.as_slice()).collect();
+        }
         let (roots, mesh) = (own.identity.roots(), own.identity.id().mesh());
-        let options = Options { policy: own.policy, ..Options::default() };
+        let options = Options { policy: own.policy, outlive: self.outlive, ..Options::default() };
         let verifier = Arc::new(Verifier::with(roots, mesh, &issuers, options)?);
         // Peers know the mesh's issuers, so only the node's own certificate travels.
         let rest = own.identity.chain().iter().skip(1);
@@ -403,6 +414,12 @@ impl Keeper {
     pub fn set_grace(&mut self, grace: Duration) {
         self.grace = grace;
         self.withdraw();
+    }
+
+    /// Takes certificates of peers for so long after their end. Returns whether that is another time than
+    /// before: then the credentials are others too.
+    pub fn set_outlive(&mut self, outlive: Duration) -> bool {
+        std::mem::replace(&mut self.outlive, outlive) != outlive
     }
 
     /// Number of the bundle in force.

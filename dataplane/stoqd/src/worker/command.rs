@@ -11,6 +11,7 @@ use stoq::mesh::Mesh;
 use stoq::task::Done;
 use stoq::tls::Credentials;
 use stoq::{Event, LinkStatus, Path, Peer, PeerId, Transmit, Via};
+use stoq_identity::Span;
 use stoq_port::xdp::Lane;
 use stoq_port::{RxMeta, Socket, TxMeta};
 use stoq_tunnel::forward::Table;
@@ -264,7 +265,9 @@ impl Worker {
     pub(super) fn hand_out_tasks(&mut self) {
         while self.desk.has_room() {
             let Some(task) = self.endpoint.poll_task() else { break };
-            self.desk.hand_out(task);
+            if let Some(reason) = self.desk.hand_out(task) {
+                self.drops.count(reason);
+            }
         }
     }
 
@@ -275,6 +278,12 @@ impl Worker {
                     tracing::info!(peer = self.name(peer), %endpoint, "link up");
                 }
                 Event::Down { peer } => tracing::warn!(peer = self.name(peer), "link down"),
+                Event::Outlived { peer, expired_for } => tracing::warn!(
+                    peer = self.name(peer),
+                    "the peer's certificate expired {} ago and is taken all the same \
+                     (identity.outlive_issuer_s): bring an issuer back",
+                    Span(expired_for)
+                ),
                 Event::Refused { remote, why } => {
                     if self.log_budget.take(Instant::now()) {
                         tracing::warn!(%remote, "handshake refused: {why}");

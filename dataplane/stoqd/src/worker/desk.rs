@@ -3,6 +3,7 @@
 
 use crossbeam::channel::Sender;
 use stoq::task::Task;
+use stoq_telemetry::DropReason;
 
 /// Proofs of one worker that are out at most: at 0.5 ms each they take 64 ms of the signer, well within
 /// the time of a handshake. The rest wait at the endpoint, which bounds them by its connections.
@@ -34,16 +35,18 @@ impl Desk {
         self.out < PROOFS_MAX
     }
 
-    pub(super) fn hand_out(&mut self, task: Task) {
+    /// Passes a task on. Returns why that was not possible, if somebody else does not say it.
+    pub(super) fn hand_out(&mut self, task: Task) -> Option<DropReason> {
         match task {
             Task::Sign(_) | Task::Verify(_) => {
                 // Without a signer the handshake's time runs out, and says so.
                 self.out += usize::from(self.proofs.try_send((self.worker, task)).is_ok());
+                None
             }
             Task::Revocations { .. } | Task::State { .. } => {
-                if self.mesh.try_send((self.worker, task)).is_err() {
-                    tracing::warn!("what a peer says of the mesh was dropped: the queue is full");
-                }
+                // Counted, not logged: a peer decides how often it comes to this.
+                let sent = self.mesh.try_send((self.worker, task));
+                sent.is_err().then_some(DropReason::MeshQueueFull)
             }
         }
     }
