@@ -117,6 +117,8 @@ pub(crate) struct Conn {
     pub own_proof: Option<Proof>,
     /// The peer's, until the connection is ready.
     pub hello: Option<Hello>,
+    /// What both ends can do, as they said.
+    pub features: u64,
     /// Sequence of the peer's revocation set, as it said.
     pub peer_sequence: Option<u64>,
     pub incoming: Option<Incoming>,
@@ -193,6 +195,7 @@ impl Conn {
             peer_leaf: Arc::default(),
             own_proof: None,
             hello: None,
+            features: 0,
             peer_sequence: None,
             incoming: None,
             outgoing: None,

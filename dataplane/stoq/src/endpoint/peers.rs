@@ -269,6 +269,7 @@ impl Endpoint {
             return self.refuse(key, DropReason::ControlInvalid, Code::PeerUnknown, why);
         }
         conn.hello = Some(hello.clone());
+        conn.features = hello.features & self.local.features;
         if !conn.dialled_here() {
             conn.slot = hello.slot;
             let answer = Hello {

@@ -82,8 +82,7 @@ impl Endpoint {
     pub fn slicing(&mut self, peer: PeerId, flow: u32, now: Instant) -> Option<Slicing> {
         let lane = self.links.get_mut(peer.0 as usize)?.as_mut()?.lane_for(flow)?;
         let conn = self.conns.get(lane.slot.current?.key)?;
-        let theirs = conn.hello.as_ref().map_or(0, |hello| hello.features);
-        if theirs & self.local.features & feature::SLICED == 0 || !conn.knows_path_mtu(now) {
+        if conn.features & feature::SLICED == 0 || !conn.knows_path_mtu(now) {
             return None;
         }
         let number = lane.supers;
