@@ -243,7 +243,11 @@ fn compare_results(args: &CompareArgs) -> Result<()> {
     let (before, after) = (Results::read(&args.before)?, Results::read(&args.after)?);
     let threshold = f64::from(args.threshold_percent) / 100.0;
     let comparison = compare::compare(&before, &after, threshold);
-    println!("before: {}\nafter:  {}\n", before.host.line(), after.host.line());
+    for (which, results) in [("before", &before), ("after", &after)] {
+        if !results.host.kernel.is_empty() {
+            println!("{which}: {}\n", results.host.line());
+        }
+    }
     println!("{}", comparison.table());
     if comparison.changes.is_empty() {
         bail!("the two results have no figure in common: were they made by the same benchmark?");

@@ -2,7 +2,8 @@
 //! each stage, for full-size TCP segments that come and go as super-packets; and beside it bare
 //! quiche.
 //! `cargo bench -p stoqd --bench path`; a first argument sets how many super-packets wait in the
-//! queue towards the link (default 8).
+//! queue towards the link (default 8). With `--json FILE` it writes how long each stage took as a share
+//! of bare quiche's time, round by round in turn, in the form that `stoq-perf compare` reads.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark has nobody to tell")]
 
 mod bare;
@@ -18,6 +19,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Packets of a round: some 20 ms, short enough that some rounds are not interrupted.
 const PACKETS: usize = SEGMENTS * 512;
+/// Super-packets that wait, unless it is said otherwise.
+const DEPTH: usize = 8;
 /// The fastest round counts: other work on the machine only ever adds.
 const ROUNDS: usize = 41;
 
@@ -91,8 +94,44 @@ fn bare_round(a: &mut quiche::Connection, b: &mut quiche::Connection) -> bare::C
     costs
 }
 
+/// Nanoseconds of our rounds and bare ones in turn, so that what else the machine does hits both alike:
+/// for each the stages that bare quiche has too, and all.
+fn in_turn(depth: usize) -> Vec<[(&'static str, f64); 3]> {
+    let (mut a, mut b) = edges::pair();
+    let (mut bare_a, mut bare_b) = bare::pair();
+    let share = |ours: Duration, bare: u64| ours.as_nanos() as f64 / bare.max(1) as f64;
+    let mut both = || {
+        let ours = round(&mut a, &mut b, depth, PACKETS);
+        let bare = bare_round(&mut bare_a, &mut bare_b);
+        [
+            ("path/seal", share(ours.segment + ours.seal, bare.seal)),
+            ("path/open", share(ours.open + ours.coalesce, bare.open)),
+            ("path/all", share(ours.total(), bare.seal + bare.open + bare.acknowledge)),
+        ]
+    };
+    both();
+    (0..ROUNDS).map(|_| both()).collect()
+}
+
+/// The shares as a result that `stoq-perf compare` reads.
+fn write_json(file: &str) {
+    let rounds = in_turn(DEPTH);
+    let row = |place: usize| {
+        let runs: Vec<f64> = rounds.iter().map(|round| round[place].1).collect();
+        serde_json::json!({ "name": rounds[0][place].0, "figures": { "of_bare": runs } })
+    };
+    let rows: Vec<_> = (0..rounds[0].len()).map(row).collect();
+    let result = serde_json::json!({ "benchmark": "path", "rounds": ROUNDS, "rows": rows });
+    std::fs::write(file, format!("{result}\n")).unwrap();
+}
+
 fn main() {
-    let depth = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(8);
+    let words: Vec<String> = std::env::args().collect();
+    let file = words.iter().position(|word| word == "--json").and_then(|at| words.get(at + 1));
+    if let Some(file) = file {
+        return write_json(file);
+    }
+    let depth = words.iter().skip(1).find_map(|word| word.parse().ok()).unwrap_or(DEPTH);
     let (mut a, mut b) = edges::pair();
     round(&mut a, &mut b, depth, PACKETS);
     let rounds = (0..ROUNDS).map(|_| round(&mut a, &mut b, depth, PACKETS));

@@ -91,12 +91,15 @@ pub struct Results {
     /// Which benchmark.
     pub benchmark: String,
     /// What it ran on.
+    #[serde(default)]
     pub host: Host,
     /// Seconds of each run.
+    #[serde(default)]
     pub seconds: u32,
     /// Runs of each row.
     pub rounds: u32,
     /// What a reader of the figures must know: what was left out and why, what else was set.
+    #[serde(default)]
     pub notes: Vec<String>,
     /// What was measured.
     pub rows: Vec<Row>,

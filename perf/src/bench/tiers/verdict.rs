@@ -99,11 +99,11 @@ impl Verdict {
     }
 }
 
-/// The table of all verdicts; empty when nothing that it needs was measured.
+/// The table of all verdicts on what ran; empty when nothing of it did.
 pub(super) fn verdicts(results: &Results) -> String {
     let mut all: Vec<Verdict> = TIERS.iter().flat_map(|tier| of_tier(results, tier)).collect();
     all.extend(in_loss(results));
-    if all.iter().all(|verdict| verdict.measured.is_none()) {
+    if all.is_empty() {
         return String::new();
     }
     let rows: Vec<Vec<String>> = all.iter().map(Verdict::cells).collect();
@@ -119,6 +119,11 @@ struct Wire<'a> {
 }
 
 impl Wire<'_> {
+    /// Whether it was in this run at all.
+    fn has(&self, subject: &str) -> bool {
+        self.results.row(&cell::name(self.shape, self.path, subject, self.load)).is_some()
+    }
+
     fn of(&self, subject: &str, figure: &str) -> Option<f64> {
         let name = cell::name(self.shape, self.path, subject, self.load);
         self.results.row(&name)?.median(figure)
@@ -148,7 +153,8 @@ impl Wire<'_> {
 fn of_tier(results: &Results, tier: &Tier) -> Vec<Verdict> {
     let wire = Wire { results, shape: tier.shape, path: Path::default(), load: Load::Tcp };
     let ports = Subject::ALL.into_iter().filter(|subject| matches!(subject, Subject::Stoq(_)));
-    ports.flat_map(|port| of_port(&wire, tier, &port.to_string())).collect()
+    let names = ports.map(|port| port.to_string()).filter(|port| wire.has(port));
+    names.flat_map(|port| of_port(&wire, tier, &port)).collect()
 }
 
 fn of_port(wire: &Wire<'_>, tier: &Tier, port: &str) -> Vec<Verdict> {
@@ -182,14 +188,13 @@ fn in_loss(results: &Results) -> Vec<Verdict> {
     let mut all = Vec::new();
     for (path, load) in LOSSY.into_iter().flat_map(|path| [(path, Load::Tcp), (path, Load::Tcp8)]) {
         let wire = Wire { results, shape: LOSS_SHAPE, path, load };
-        for (entrant, least) in [without, ours].into_iter().zip(LOSS_OF_PEER) {
-            all.push(Verdict {
-                what: format!("{path}: goodput of {}, of the best peer", load.name()),
-                subject: entrant.name(),
-                wanted: Wanted::AtLeast(least),
-                measured: wire.of_best_peer(&entrant.name()),
-            });
-        }
+        let measured = [without, ours].map(Entrant::name).into_iter().zip(LOSS_OF_PEER);
+        all.extend(measured.filter(|(name, _)| wire.has(name)).map(|(name, least)| Verdict {
+            what: format!("{path}: goodput of {}, of the best peer", load.name()),
+            measured: wire.of_best_peer(&name),
+            subject: name,
+            wanted: Wanted::AtLeast(least),
+        }));
     }
     all
 }
