@@ -15,9 +15,9 @@ use crate::workspace;
 /// What is checked in, below the workspace's folder.
 const BASELINE: &str = "perf/baseline.json";
 
-/// What is too small to fail for, in percent: on a machine that others share, the same build differs
-/// from itself by up to a tenth.
-const THRESHOLD_PERCENT: &str = "20";
+/// What is too small to fail for, in percent: on two cores with seven times as much to do, the same build
+/// differed from itself by two.
+const THRESHOLD_PERCENT: &str = "10";
 
 /// Lines of the comparison that are shown.
 const SHOWN: usize = 6;

@@ -1,5 +1,5 @@
-//! What a packet costs on its way from one site to the other, without the kernel: nanoseconds of
-//! each stage, for full-size TCP segments that come and go as super-packets; and beside it bare
+//! What a packet costs on its way from one site to the other, without the kernel: nanoseconds of processor
+//! time of each stage, for full-size TCP segments that come and go as super-packets; and beside it bare
 //! quiche.
 //! `cargo bench -p stoqd --bench path`; a first argument sets how many super-packets wait in the
 //! queue towards the link (default 8). With `--json FILE` it writes how long each stage took as a share
@@ -10,6 +10,8 @@ mod bare;
 mod edges;
 
 use std::time::{Duration, Instant};
+
+use nix::time::{ClockId, clock_gettime};
 
 use edges::{Edge, SEGMENTS, Wire, super_packet};
 
@@ -50,10 +52,15 @@ impl Stages {
     }
 }
 
+/// Time that a core has spent on this thread: what others do on it meanwhile does not count.
+fn busy() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
+}
+
 fn timed<T>(total: &mut Duration, work: impl FnOnce() -> T) -> T {
-    let start = Instant::now();
+    let start = busy();
     let result = work();
-    *total += start.elapsed();
+    *total += busy().saturating_sub(start);
     result
 }
 
@@ -87,9 +94,8 @@ fn round(a: &mut Edge, b: &mut Edge, depth: usize, packets: usize) -> Stages {
 /// A round of bare quiche.
 fn bare_round(a: &mut quiche::Connection, b: &mut quiche::Connection) -> bare::Costs {
     let mut costs = bare::Costs::default();
-    let start = Instant::now();
     for _ in 0..PACKETS / bare::BURST {
-        bare::carry(a, b, || start.elapsed().as_nanos() as u64, &mut costs);
+        bare::carry(a, b, || busy().as_nanos() as u64, &mut costs);
     }
     costs
 }
