@@ -10,7 +10,7 @@
 //! - [`measure`]: one TCP stream by iperf3, latency by ping.
 //! - [`bypass`]: a lane past the kernel without a daemon, for ends of a measurement that send and receive.
 //! - [`flood`]: packets from made-up sources, as fast as one core sends.
-//! - [`mod@bench`]: `stoq-perf tunnel`, `port`, `flood`, `revoke`, and [`soak`]: `stoq-perf soak`.
+//! - [`mod@bench`]: `stoq-perf tiers`, `scale`, `port`, `flood`, `revoke`, and [`soak`]: `stoq-perf soak`.
 //!
 //! Its users are `cargo xtask bench`, `cargo xtask demo` and the tests in `tests/`.
 #![forbid(unsafe_code)]

@@ -7,7 +7,9 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use stoq_perf::bed::{Bed, Shape};
-use stoq_perf::bench::{self, Subject, port, relay, revoke, tunnel};
+use stoq_perf::bench::{
+    self, Results, Subject, compare, document, port, relay, revoke, scale, tiers,
+};
 use stoq_perf::{flood, soak, workspace};
 
 #[derive(Parser)]
@@ -19,8 +21,18 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// One TCP stream and ping through no tunnel, stoqd on each port, gotatun and quincy.
-    Tunnel(TunnelArgs),
+    /// Goodput, latency and CPU time through no tunnel, stoqd on each port, and other tunnels, on each
+    /// class of wire.
+    Tiers(TiersArgs),
+    /// What a packet costs with one worker to one for each core.
+    Scale(ScaleArgs),
+    /// Whether the second result differs from the first by more than chance; fails on a regression.
+    Compare(CompareArgs),
+    /// Puts the last results into docs/performance.md.
+    Report {
+        /// The results; target/bench/tiers.json and target/bench/scale.json by default, where there.
+        files: Vec<PathBuf>,
+    },
     /// Packets per second and CPU time per packet of each port, and of the tunnel on it.
     Port(PortArgs),
     /// One end of `port`, which starts it in a namespace.
@@ -62,14 +74,23 @@ enum Command {
 }
 
 #[derive(Args)]
-struct TunnelArgs {
-    /// What to measure: none, stoq (all ports), mio, uring, gotatun, quincy (these are the
-    /// default), quincy-noise.
+struct TiersArgs {
+    /// Every rate, path, subject and load (hours), not only what the table of wanted figures needs.
+    #[arg(long, conflicts_with_all = ["only", "shape", "path", "load", "direct"])]
+    full: bool,
+    /// What to measure: none, stoq (all ports), mio, uring, xdp, gotatun, quincy, quincy-noise,
+    /// wireguard-go, nebula, openvpn.
     #[arg(long, value_delimiter = ',', value_parser = Subject::named)]
     only: Vec<Vec<Subject>>,
     /// Rates of the wire in Mbit/s, or none.
-    #[arg(long, value_delimiter = ',', default_value = "none,1000,100")]
+    #[arg(long, value_delimiter = ',')]
     shape: Vec<Shape>,
+    /// What the wire does besides: clean, or rtt and ms, or loss and percent, as in rtt20-loss1.
+    #[arg(long, value_delimiter = ',')]
+    path: Vec<tiers::Path>,
+    /// What is carried: idle, tcp, tcp8, udp.
+    #[arg(long, value_delimiter = ',')]
+    load: Vec<tiers::Load>,
     /// Seconds of each run, after a warm-up of one.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=3600))]
     seconds: u32,
@@ -77,11 +98,63 @@ struct TunnelArgs {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
     /// One cable from edge to edge, without the bridge that shapes.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["shape", "path"])]
     direct: bool,
     /// A key of stoqd's configuration, such as transport.gso=false; may be repeated.
     #[arg(long, value_parser = key_and_value)]
     set: Vec<(String, String)>,
+    /// Where the result goes instead of target/bench/tiers.json; tables and plots go beside it.
+    #[arg(long)]
+    output: Option<PathBuf>,
+}
+
+impl TiersArgs {
+    /// What is to be run: what is asked for by default, unless something was chosen.
+    fn groups(&self) -> Vec<tiers::plan::Group> {
+        if self.full {
+            return tiers::plan::whole();
+        }
+        let Self { only, shape, path, load, direct, .. } = self;
+        let nothing_chosen =
+            only.is_empty() && shape.is_empty() && path.is_empty() && load.is_empty() && !direct;
+        if nothing_chosen {
+            return tiers::plan::asked();
+        }
+        let shapes = if *direct { &[Shape::Unshaped][..] } else { or(shape, &tiers::plan::SHAPES) };
+        let paths = or(path, &[tiers::Path { rtt_ms: 0, loss_percent: 0 }]);
+        let named: Vec<Subject> = only.iter().flatten().copied().collect();
+        let loads = or(load, &[tiers::Load::Idle, tiers::Load::Tcp]);
+        tiers::plan::chosen(shapes, paths, or(&named, &Subject::DEFAULT), loads)
+    }
+}
+
+/// What was chosen, or the default.
+fn or<'a, T>(chosen: &'a [T], default: &'a [T]) -> &'a [T] {
+    if chosen.is_empty() { default } else { chosen }
+}
+
+#[derive(Args)]
+struct ScaleArgs {
+    /// Which ports: mio, uring, xdp; uring by default.
+    #[arg(long, value_delimiter = ',', value_parser = Subject::named)]
+    only: Vec<Vec<Subject>>,
+    /// Seconds of each run, after a warm-up of one.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=600))]
+    seconds: u32,
+    /// Runs of each; the figures are medians.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+}
+
+#[derive(Args)]
+struct CompareArgs {
+    /// The earlier result.
+    before: PathBuf,
+    /// The later one.
+    after: PathBuf,
+    /// What is too small to matter, however sure it is, in percent.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=100))]
+    threshold_percent: u32,
 }
 
 #[derive(Args)]
@@ -133,7 +206,10 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
-        Command::Tunnel(args) => bench_tunnel(args),
+        Command::Tiers(args) => bench_tiers(args),
+        Command::Scale(args) => bench_scale(args),
+        Command::Compare(args) => compare_results(&args),
+        Command::Report { files } => report(files),
         Command::Port(args) => bench_port(args),
         Command::PortEnd { spec } => Ok(port::end(&spec)?),
         Command::Flood(args) => bench_flood(args),
@@ -145,13 +221,55 @@ fn run(command: Command) -> Result<()> {
     }
 }
 
-fn bench_tunnel(args: TunnelArgs) -> Result<()> {
-    let named: Vec<Subject> = args.only.into_iter().flatten().collect();
-    let subjects = if named.is_empty() { Subject::DEFAULT.to_vec() } else { named };
-    let TunnelArgs { shape, seconds, rounds, set, direct, .. } = args;
-    let shapes = if direct { vec![Shape::Unshaped] } else { shape };
-    let plan = tunnel::Plan { subjects, shapes, seconds, rounds, direct, settings: set };
-    match tunnel::run(&plan)? {
+fn bench_tiers(args: TiersArgs) -> Result<()> {
+    let groups = args.groups();
+    let TiersArgs { seconds, rounds, direct, set, output, .. } = args;
+    let output = output.unwrap_or_else(|| workspace::result("tiers.json"));
+    let plan = tiers::Plan { groups, seconds, rounds, direct, settings: set, output };
+    say_failures(tiers::run(&plan)?)
+}
+
+fn bench_scale(args: ScaleArgs) -> Result<()> {
+    let ScaleArgs { only, seconds, rounds } = args;
+    let named: Vec<Subject> = only.into_iter().flatten().collect();
+    if named.iter().any(|subject| !matches!(subject, Subject::Stoq(_))) {
+        bail!("expected ports of stoqd (mio, uring, xdp): nothing else has workers to count");
+    }
+    let ports = or(&named, &[Subject::Stoq("uring")]).to_vec();
+    say_failures(scale::run(&scale::Plan { ports, seconds, rounds })?)
+}
+
+fn compare_results(args: &CompareArgs) -> Result<()> {
+    let (before, after) = (Results::read(&args.before)?, Results::read(&args.after)?);
+    let threshold = f64::from(args.threshold_percent) / 100.0;
+    let comparison = compare::compare(&before, &after, threshold);
+    for (which, results) in [("before", &before), ("after", &after)] {
+        if !results.host.kernel.is_empty() {
+            println!("{which}: {}\n", results.host.line());
+        }
+    }
+    println!("{}", comparison.table());
+    if comparison.changes.is_empty() {
+        bail!("the two results have no figure in common: were they made by the same benchmark?");
+    }
+    if comparison.has_regression() {
+        bail!("a regression of more than {} %, or a figure that is gone", args.threshold_percent);
+    }
+    Ok(())
+}
+
+fn report(files: Vec<PathBuf>) -> Result<()> {
+    let usual = ["tiers.json", "scale.json"].map(workspace::result);
+    let there = || usual.into_iter().filter(|file| file.is_file()).collect();
+    let files: Vec<PathBuf> = if files.is_empty() { there() } else { files };
+    if files.is_empty() {
+        bail!("nothing was measured yet: run `cargo xtask bench tiers` first");
+    }
+    Ok(document::fill(&workspace::root().join("docs/performance.md"), &files)?)
+}
+
+fn say_failures(failures: usize) -> Result<()> {
+    match failures {
         0 => Ok(()),
         failures => bail!("{failures} of the runs failed; the reasons are above and in the JSON"),
     }
@@ -162,19 +280,13 @@ fn bench_port(args: PortArgs) -> Result<()> {
     let transports = if only.is_empty() { port::Transport::ALL.to_vec() } else { only };
     let output = output.unwrap_or_else(|| workspace::target().join("bench/port.json"));
     let plan = port::Plan { transports, seconds, rounds, tunnel: !no_tunnel, output };
-    match port::run(&plan)? {
-        0 => Ok(()),
-        failures => bail!("{failures} of the runs failed; the reasons are above and in the JSON"),
-    }
+    say_failures(port::run(&plan)?)
 }
 
 fn bench_flood(args: FloodArgs) -> Result<()> {
     let FloodArgs { only, seconds, rounds } = args;
     let subjects = if only.is_empty() { bench::flood::DEFAULT.to_vec() } else { only };
-    match bench::flood::run(&bench::flood::Plan { subjects, seconds, rounds })? {
-        0 => Ok(()),
-        failures => bail!("{failures} of the runs failed; the reasons are above and in the JSON"),
-    }
+    say_failures(bench::flood::run(&bench::flood::Plan { subjects, seconds, rounds })?)
 }
 
 fn keep_bed() -> Result<()> {

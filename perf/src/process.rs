@@ -203,6 +203,13 @@ impl Process {
         tree(self.pid()).into_iter().filter_map(cpu_time_of).sum()
     }
 
+    /// The time that a core has spent on it and its children so far: finer than [`Process::cpu_time`],
+    /// but not split. What interrupts did meanwhile is in it where the kernel does not tell them apart.
+    #[must_use]
+    pub fn busy(&self) -> Duration {
+        Duration::from_nanos(tree(self.pid()).into_iter().map(busy_ns_of).sum())
+    }
+
     /// The resident memory in bytes of it and its children.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
@@ -289,6 +296,16 @@ fn cpu_time_of(pid: u32) -> Option<CpuTime> {
     parse_stat(&stat, ticks)
 }
 
+/// The first number of each thread's `schedstat` is its time on a core in nanoseconds.
+fn busy_ns_of(pid: u32) -> u64 {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let time = |thread: fs::DirEntry| {
+        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    threads.filter_map(time).sum()
+}
+
 /// `utime` and `stime` are the 14th and 15th field (proc(5)); the second, the program's name in
 /// brackets, may hold spaces, so counting starts behind it.
 fn parse_stat(stat: &str, ticks: i64) -> Option<CpuTime> {
@@ -335,6 +352,7 @@ mod tests {
     fn own_cpu_time_and_memory_are_read() {
         assert!(cpu_time_of(std::process::id()).is_some());
         assert!(resident_bytes_of(std::process::id()).unwrap() > 100_000);
+        assert!(busy_ns_of(std::process::id()) > 0);
     }
 
     #[test]

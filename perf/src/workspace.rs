@@ -4,10 +4,22 @@ use crate::{Error, Result};
 use std::env;
 use std::path::{Path, PathBuf};
 
+/// The workspace's own folder.
+#[must_use]
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
 /// The workspace's `target` folder: results go to `target/bench`, peers to `target/peers`.
 #[must_use]
 pub fn target() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target")
+    root().join("target")
+}
+
+/// Where the result of a benchmark goes.
+#[must_use]
+pub fn result(name: &str) -> PathBuf {
+    target().join("bench").join(name)
 }
 
 /// The daemon and its command line.

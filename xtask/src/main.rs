@@ -12,6 +12,7 @@ mod gates;
 mod links;
 mod programs;
 mod setup;
+mod speed;
 mod step;
 mod style;
 mod test;
@@ -53,9 +54,16 @@ enum Job {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
+    /// Whether the path of a packet got slower than perf/baseline.json says
+    Speed {
+        /// Take what is measured now as the baseline
+        #[arg(long)]
+        accept: bool,
+    },
     /// Set up, build, and measure; the result goes to target/bench/NAME.json
     Bench {
-        /// Which benchmark: `tunnel`, `port`, `flood` or `revoke`
+        /// Which benchmark: `tiers`, `scale`, `port`, `flood` or `revoke`; or what deals with results:
+        /// `compare` or `report`
         name: String,
         /// Passed on to the benchmark
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -70,6 +78,7 @@ fn main() -> ExitCode {
         Job::Gates => gates::run(),
         Job::Ebpf { check } => ebpf::run(check),
         Job::Demo { options } => programs::demo(&options),
+        Job::Speed { accept } => speed::run(accept),
         Job::Bench { name, options } => programs::bench(&name, &options),
     };
     match result {

@@ -2,14 +2,20 @@
 //! table to standard output and `target/bench/NAME.json`. `stoq-perf` and `cargo xtask bench` call
 //! them.
 
+pub mod compare;
+pub mod document;
 pub mod flood;
 mod host;
+mod plot;
 pub mod port;
 pub mod relay;
-mod report;
+pub mod results;
 pub mod revoke;
+pub mod scale;
+mod stream;
 mod subject;
-pub mod tunnel;
+pub mod tiers;
 
 pub use host::Host;
+pub use results::Results;
 pub use subject::Subject;

@@ -4,14 +4,13 @@
 //! runs from the start of `stoqctl mesh revoke` to the line of the other host's stoqd that its link is down or
 //! its connection refused, so the command, the signing and the way through hypermeshd are in the figure.
 
-use super::Host;
+use super::{Host, results};
 use crate::bed::Bed;
 use crate::mesh::{self, MeshHost};
 use crate::workspace::{self, MeshBinaries};
 use crate::{Error, Result, wait};
 use hdrhistogram::Histogram;
 use serde_json::json;
-use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -114,11 +113,7 @@ fn report(plan: &Plan, host: &Host, each: &Histogram<u64>, last: &Histogram<u64>
     }
     let value = json!({ "host": host, "hosts": plan.hosts, "rounds": plan.rounds,
                         "each": figures(each), "last": figures(last) });
-    let path = workspace::target().join("bench/revoke.json");
-    let folder = path.parent().unwrap_or(&path);
-    fs::create_dir_all(folder).map_err(Error::io(format!("make {}", folder.display())))?;
-    fs::write(&path, format!("{value:#}\n"))
-        .map_err(Error::io(format!("write {}", path.display())))?;
+    let path = results::write(&workspace::result("revoke.json"), &format!("{value:#}\n"))?;
     println!("\n{}", path.display());
     Ok(())
 }

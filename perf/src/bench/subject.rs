@@ -35,7 +35,7 @@ impl Subject {
     ];
 
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::NoTunnel,
         Self::Stoq("mio"),
         Self::Stoq("uring"),
@@ -43,6 +43,9 @@ impl Subject {
         Self::Peer(Peer::Gotatun),
         Self::Peer(Peer::Quincy),
         Self::Peer(Peer::QuincyNoise),
+        Self::Peer(Peer::WireguardGo),
+        Self::Peer(Peer::Nebula),
+        Self::Peer(Peer::OpenVpn),
     ];
 
     /// Those that a word on the command line means; `stoq` means all its ports.
@@ -64,6 +67,15 @@ impl Subject {
         Ok(found)
     }
 
+    /// Whether `stoqd` takes these settings; other subjects have none.
+    ///
+    /// # Errors
+    /// [`crate::Error::Command`] with what it said when it does not.
+    pub fn check(self, bed: &Bed, settings: &[(String, String)]) -> Result<()> {
+        let Self::Stoq(port) = self else { return Ok(()) };
+        Deployment::new(bed)?.check(Side::A, &configured(port, settings))
+    }
+
     /// Makes it carry packets, with these settings if it is `stoqd`. Also gives what it says about
     /// itself.
     ///
@@ -83,14 +95,18 @@ impl Subject {
 }
 
 /// As all tunnels here: IPv6 outside, IPv4 inside.
-fn start_stoq(bed: &Bed, port: &str, settings: &[(String, String)]) -> Result<(Running, Value)> {
+fn configured(port: &str, settings: &[(String, String)]) -> NodeConfig {
     let mut config = NodeConfig::new(port);
     config.over(&[Family::V6]);
     for (key, value) in settings {
         config.set(key, value);
     }
+    config
+}
+
+fn start_stoq(bed: &Bed, port: &str, settings: &[(String, String)]) -> Result<(Running, Value)> {
     let deployment = Deployment::new(bed)?;
-    let (a, b) = deployment.start_both(&config)?;
+    let (a, b) = deployment.start_both(&configured(port, settings))?;
     let target = Side::B.tunnel(Family::V4);
     ping::wait_for_answer(&bed.a.namespace, target, LINK_UP)?;
     let status = a.status()?;
@@ -121,6 +137,6 @@ mod tests {
         assert_eq!(Subject::named("stoq").unwrap().len(), 3);
         assert_eq!(Subject::named("uring").unwrap(), [Subject::Stoq("uring")]);
         assert_eq!(Subject::named("none").unwrap(), [Subject::NoTunnel]);
-        assert!(Subject::named("nebula").unwrap_err().contains("quincy"));
+        assert!(Subject::named("pigeon").unwrap_err().contains("nebula"));
     }
 }

@@ -25,7 +25,9 @@ pub enum Load {
     Tcp,
     /// One TCP stream that is offered so many Mbit/s.
     TcpAt(u32),
-    /// UDP at so many Mbit/s.
+    /// So many TCP streams at once, as fast as they go; the figures are their sums.
+    TcpStreams(u32),
+    /// UDP at so many Mbit/s; 0 is as fast as one core sends.
     Udp(u32),
 }
 
@@ -75,6 +77,10 @@ impl Transfer {
         if let Load::Udp(_) = load {
             words.push("-u");
         }
+        let streams = load.streams();
+        if let Some(streams) = &streams {
+            words.extend(["-P", streams]);
+        }
         if let Some(rate) = &rate {
             words.extend(["-b", rate]);
         }
@@ -106,8 +112,15 @@ impl Transfer {
 impl Load {
     fn rate(self) -> Option<String> {
         match self {
-            Self::Tcp => None,
+            Self::Tcp | Self::TcpStreams(_) => None,
             Self::Udp(mbit) | Self::TcpAt(mbit) => Some(format!("{mbit}M")),
+        }
+    }
+
+    fn streams(self) -> Option<String> {
+        match self {
+            Self::TcpStreams(streams) => Some(streams.to_string()),
+            Self::Tcp | Self::TcpAt(_) | Self::Udp(_) => None,
         }
     }
 }

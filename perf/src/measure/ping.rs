@@ -18,6 +18,9 @@ const DIGITS: u8 = 3;
 /// How many packets a second are sent, at the interval of 10 ms.
 pub const RATE_PER_S: u32 = 100;
 
+/// How many a second where nothing else is sent that they could disturb, at the interval of 2 ms.
+pub const RATE_IDLE_PER_S: u32 = 500;
+
 /// Round-trip times of one run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Latency {
@@ -29,6 +32,8 @@ pub struct Latency {
     pub p50_ms: f64,
     /// 99th percentile in milliseconds.
     pub p99_ms: f64,
+    /// 99.9th percentile in milliseconds: of fewer than 1000 answers, the longest.
+    pub p999_ms: f64,
     /// The longest in milliseconds.
     pub max_ms: f64,
 }
@@ -38,9 +43,21 @@ pub struct Latency {
 /// # Errors
 /// [`Error::Output`] when no packet was answered.
 pub fn run(from: &Namespace, to: IpAddr, count: u32) -> Result<Latency> {
+    at_interval(from, to, count, "0.01")
+}
+
+/// Sends `count` packets at 2 ms intervals, for a path without other traffic.
+///
+/// # Errors
+/// [`Error::Output`] when no packet was answered.
+pub fn run_idle(from: &Namespace, to: IpAddr, count: u32) -> Result<Latency> {
+    at_interval(from, to, count, "0.002")
+}
+
+fn at_interval(from: &Namespace, to: IpAddr, count: u32, interval_s: &str) -> Result<Latency> {
     let (count_word, address) = (count.to_string(), to.to_string());
     let mut command = from.command("ping");
-    command.args(["-n", "-i", "0.01", "-W", "1", "-c", &count_word, &address]);
+    command.args(["-n", "-i", interval_s, "-W", "1", "-c", &count_word, &address]);
     let output = process::output(&mut command)?;
     parse(&String::from_utf8_lossy(&output.stdout), count.into())
 }
@@ -79,6 +96,7 @@ fn parse(printed: &str, sent: u64) -> Result<Latency> {
         lost: sent.saturating_sub(times.len()),
         p50_ms: ms(times.value_at_quantile(0.50)),
         p99_ms: ms(times.value_at_quantile(0.99)),
+        p999_ms: ms(times.value_at_quantile(0.999)),
         max_ms: ms(times.max()),
     })
 }
@@ -106,6 +124,7 @@ mod tests {
         let latency = parse(&printed, 100).unwrap();
         assert_eq!((latency.answers, latency.lost), (99, 1));
         assert!((latency.p50_ms - 0.050).abs() < 0.001);
+        assert!((latency.p999_ms - 12.5).abs() < 0.02, "the longest, of so few");
         assert!((latency.max_ms - 12.5).abs() < 0.02);
     }
 

@@ -140,6 +140,16 @@ impl<'bed> Deployment<'bed> {
         Ok(path)
     }
 
+    /// Asks the daemon whether it takes an edge's file, without starting it.
+    ///
+    /// # Errors
+    /// [`Error::Command`] with what it said when it does not.
+    pub fn check(&self, side: Side, config: &NodeConfig) -> Result<()> {
+        let file = self.write(side, config)?;
+        let mut command = Command::new(&self.binaries.stoqd);
+        process::run(command.args(["--check", "--config"]).arg(file)).map(drop)
+    }
+
     /// Writes an edge's file and starts its daemon. What that persists stays in the bed: a node that
     /// is started again is the same one.
     ///

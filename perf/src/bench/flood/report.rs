@@ -1,7 +1,7 @@
 //! The result of the flood benchmark: medians over the rounds, as a table and as JSON.
 
 use super::{OFFERED_MBIT, Plan, State, WARM_UP_S};
-use crate::bench::{Host, Subject};
+use crate::bench::{Host, Subject, results};
 use crate::flood::Kind;
 use crate::measure::iperf::Throughput;
 use crate::measure::median;
@@ -10,7 +10,6 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where a flood goes.
@@ -136,10 +135,10 @@ impl Report {
 
     /// The table for people.
     pub(super) fn table(&self) -> String {
-        let Host { kernel, cpu, cores, load_before } = &self.host;
+        let host = self.host.line();
         let mut text = format!(
             "\none TCP stream offered {OFFERED_MBIT} Mbit/s through the tunnel, all hosts on this one; \
-             medians of {} runs of {} s\n{cpu}, {cores} cores, kernel {kernel}, load before {load_before}\n\n\
+             medians of {} runs of {} s\n{host}\n\n\
              {:<10}{:<12}{:>12}{:>12}{:>10}{:>8}{:>12}{:>12}{:>10}{:>10}\n",
             self.plan.rounds,
             self.plan.seconds,
@@ -193,14 +192,16 @@ impl Report {
         text
     }
 
-    /// Writes the JSON to `path`, whose folder is made, and gives the path.
+    /// Writes the JSON to `path` and gives the path.
     pub(super) fn write(&self, path: &Path) -> Result<PathBuf> {
-        let failed = || Error::io(format!("write {}", path.display()));
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(failed())?;
-        }
-        fs::write(path, format!("{:#}\n", self.json())).map_err(failed())?;
-        path.canonicalize().map_err(failed())
+        results::write(
+            path,
+            &format!(
+                "{:#}
+",
+                self.json()
+            ),
+        )
     }
 
     fn json(&self) -> Value {

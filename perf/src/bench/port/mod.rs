@@ -8,9 +8,10 @@
 mod end;
 mod report;
 
-use super::{Host, Subject, tunnel};
-use crate::bed::{Bed, Family, Shape, Side, WAN, hardware_address};
+use super::{Host, Subject, stream};
+use crate::bed::{Bed, Family, Side, hardware_address};
 use crate::bypass::parse_address;
+use crate::measure::iperf::Load;
 use crate::node::core_of;
 use crate::process::Process;
 use crate::{Error, Result};
@@ -195,16 +196,8 @@ fn start(bed: &Bed, plan: &Plan, cell: Cell, role: Role) -> Result<Process> {
 /// The tunnel on each port: what a packet costs when it is also read, sealed, opened and written.
 fn tunnels(bed: &Bed, plan: &Plan, round: u32, report: &mut Report) {
     let subjects = ["mio", "uring", "xdp"].map(Subject::Stoq);
-    let stream = tunnel::Plan {
-        subjects: subjects.to_vec(),
-        shapes: vec![Shape::Unshaped],
-        seconds: plan.seconds,
-        rounds: 1,
-        direct: true,
-        settings: Vec::new(),
-    };
     for subject in subjects {
-        match measure_tunnel(bed, subject, &stream) {
+        match measure_tunnel(bed, subject, plan.seconds) {
             Ok(sample) => {
                 eprintln!("round {round} {subject}: {sample}");
                 report.add_tunnel(subject, sample);
@@ -217,22 +210,12 @@ fn tunnels(bed: &Bed, plan: &Plan, round: u32, report: &mut Report) {
     }
 }
 
-fn measure_tunnel(bed: &Bed, subject: Subject, plan: &tunnel::Plan) -> Result<TunnelSample> {
-    let before = frames(bed)?;
-    let (sample, about) = tunnel::measure(bed, subject, plan)?;
-    let frames = frames(bed)?.saturating_sub(before);
+fn measure_tunnel(bed: &Bed, subject: Subject, seconds: u32) -> Result<TunnelSample> {
+    let before = stream::frames(bed, Side::A)?;
+    let (running, about) = subject.start(bed, &[])?;
+    let sample = stream::run(bed, &running, Load::Tcp, seconds)?;
+    let frames = stream::frames(bed, Side::A)?.saturating_sub(before);
     Ok(TunnelSample { sample, frames, about })
-}
-
-/// Frames that edge A has put on the wire so far, whichever way.
-fn frames(bed: &Bed) -> Result<u64> {
-    let path = format!("/sys/class/net/{WAN}/statistics/tx_packets");
-    let text = bed.a.namespace.run("cat", [path])?;
-    text.trim().parse().map_err(|_| Error::Output {
-        what: "the frames sent".to_owned(),
-        expected: "a number".to_owned(),
-        got: text,
-    })
 }
 
 #[cfg(test)]

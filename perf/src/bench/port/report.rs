@@ -2,14 +2,13 @@
 
 use super::end::Figures;
 use super::{Plan, SIZES, Transport};
-use crate::bench::{Host, Subject, tunnel};
+use crate::bench::{Host, Subject, results, stream};
 use crate::measure::median;
 use crate::process::CpuTime;
 use crate::{Error, Result};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::fmt::{self, Write};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What a row of the table is about.
@@ -71,7 +70,7 @@ fn per_packet(ns: u64, packets: u64) -> f64 {
 /// One run of the tunnel.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct TunnelSample {
-    pub(super) sample: tunnel::Sample,
+    pub(super) sample: stream::Sample,
     /// Frames that the sending edge put on the wire.
     pub(super) frames: u64,
     pub(super) about: Value,
@@ -145,10 +144,10 @@ impl Report {
 
     /// The table for people.
     pub(super) fn table(&self) -> String {
-        let Host { kernel, cpu, cores, load_before } = &self.host;
+        let host = self.host.line();
         let mut text = format!(
             "\none cable between two hosts on this one, wire mode, as fast as the sender can; \
-             medians of {} runs of {} s\n{cpu}, {cores} cores, kernel {kernel}, load before {load_before}\n",
+             medians of {} runs of {} s\n{host}\n",
             self.plan.rounds, self.plan.seconds
         );
         for len in SIZES {
@@ -242,14 +241,16 @@ impl Report {
         text + "\n"
     }
 
-    /// Writes the JSON to `path`, whose folder is made, and gives the path.
+    /// Writes the JSON to `path` and gives the path.
     pub(super) fn write(&self, path: &Path) -> Result<PathBuf> {
-        let failed = || Error::io(format!("write {}", path.display()));
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(failed())?;
-        }
-        fs::write(path, format!("{:#}\n", self.json())).map_err(failed())?;
-        path.canonicalize().map_err(failed())
+        results::write(
+            path,
+            &format!(
+                "{:#}
+",
+                self.json()
+            ),
+        )
     }
 
     fn json(&self) -> Value {

@@ -115,7 +115,7 @@ impl Demo<'_> {
         let result = watch(self.observed(), progress, || Ok(transfer.finish()?))?;
         let gbps = result.mbps / 1000.0;
         Ok(match load {
-            Load::Tcp | Load::TcpAt(_) => {
+            Load::Tcp | Load::TcpAt(_) | Load::TcpStreams(_) => {
                 format!("    {title}  {gbps:.2} Gbit/s, {} retransmits", result.retransmits)
             }
             Load::Udp(offered) => {

@@ -1,7 +1,7 @@
-//! gotatun: WireGuard in user space, configured over its control socket in the cross-platform
-//! protocol of <https://www.wireguard.com/xplatform/>, which `wg` speaks too.
+//! WireGuard in user space: gotatun, and wireguard-go of Debian. Both are configured over their control
+//! socket in the cross-platform protocol of <https://www.wireguard.com/xplatform/>, which `wg` speaks too.
 
-use super::{Crate, Running, START, binary, target};
+use super::{Running, START, target};
 use crate::bed::{Bed, Family, Side};
 use crate::process::Process;
 use crate::{Error, Result};
@@ -9,9 +9,6 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-
-pub(super) const CRATES: [Crate; 1] =
-    [Crate { name: "gotatun-cli", version: "0.10.2", program: "gotatun" }];
 
 /// Keys for a bed that exists for minutes: an X25519 private key of one repeated byte, and the public
 /// key that belongs to it. They protect nothing.
@@ -32,21 +29,29 @@ pub const PORT: u16 = 51820;
 /// WireGuard's usual MTU: 1500 less 40 (IPv6), 8 (UDP) and 32 (its own header and tag).
 const MTU: u16 = 1420;
 
-pub(super) fn start(bed: &Bed) -> Result<Running> {
-    let processes = [Side::B, Side::A].map(|side| Ok((side, start_edge(bed, side)?)));
+/// A program that speaks it.
+pub(super) struct Program {
+    /// Its path, or its name if it is in `PATH`.
+    pub(super) path: PathBuf,
+    /// What it is told before the name of the device.
+    pub(super) words: &'static [&'static str],
+}
+
+pub(super) fn start(bed: &Bed, program: &Program) -> Result<Running> {
+    let processes = [Side::B, Side::A].map(|side| Ok((side, start_edge(bed, program, side)?)));
     let processes = processes.into_iter().collect::<Result<_>>()?;
     Ok(Running { target: target(), processes })
 }
 
-fn start_edge(bed: &Bed, side: Side) -> Result<Process> {
+fn start_edge(bed: &Bed, program: &Program, side: Side) -> Result<Process> {
     // The control sockets of all namespaces are in one folder, so the name is unique on the host.
     let device = format!("gt{}{}", side.letter(), std::process::id());
     let namespace = &bed.edge(side).namespace;
-    let mut command = namespace.command(binary("gotatun"));
-    command.args(["--foreground", "--disable-drop-privileges", &device]);
-    let log = bed.folder().join(format!("gotatun-{}.log", side.letter()));
-    let mut process = Process::spawn_command(command, &binary("gotatun"), &log)?;
-    let mut socket = process.wait_alive("gotatun's control socket", START, |_| {
+    let mut command = namespace.command(&program.path);
+    command.args(program.words).arg(&device);
+    let log = bed.folder().join(format!("wireguard-{}.log", side.letter()));
+    let mut process = Process::spawn_command(command, &program.path, &log)?;
+    let mut socket = process.wait_alive("a control socket of WireGuard", START, |_| {
         UnixStream::connect(socket_path(&device)).map_err(|error| error.to_string())
     })?;
     configure(&mut socket, side)?;
@@ -78,9 +83,9 @@ fn configure(socket: &mut UnixStream, side: Side) -> Result<()> {
         socket.read_to_string(&mut answer)?;
         Ok(answer)
     };
-    let answer = talk(socket).map_err(Error::io("configure gotatun"))?;
+    let answer = talk(socket).map_err(Error::io("configure WireGuard"))?;
     if answer.contains("errno=0") {
         return Ok(());
     }
-    Err(Error::Output { what: "gotatun".to_owned(), expected: "errno=0".to_owned(), got: answer })
+    Err(Error::Output { what: "WireGuard".to_owned(), expected: "errno=0".to_owned(), got: answer })
 }
