@@ -55,7 +55,7 @@ enum Job {
     },
     /// Set up, build, and measure; the result goes to target/bench/NAME.json
     Bench {
-        /// Which benchmark: `tunnel`, `port`, `flood` or `revoke`
+        /// Which benchmark: `tunnel`, `port`, `flood`, `connections` or `revoke`
         name: String,
         /// Passed on to the benchmark
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

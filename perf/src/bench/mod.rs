@@ -2,6 +2,7 @@
 //! table to standard output and `target/bench/NAME.json`. `stoq-perf` and `cargo xtask bench` call
 //! them.
 
+pub mod connections;
 pub mod flood;
 mod host;
 pub mod port;
