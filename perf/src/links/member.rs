@@ -35,6 +35,7 @@ pub(super) struct Member {
     pub socket: UdpSocket,
     path: Path,
     pub is_up: bool,
+    pub has_been_up: bool,
     /// When something was received the last time.
     pub heard: Instant,
     /// Where it is in the swarm's timers.
@@ -74,7 +75,8 @@ impl Member {
         let endpoint = Endpoint::new(local_node, Settings::default(), credentials, now);
         let endpoint = endpoint.map_err(|error| super::refused("a node")(error.to_string()))?;
         let path = Path { local, remote: target.address, via: Via::Dial };
-        Ok(Self { endpoint, socket, path, is_up: false, heard: now, timer: None })
+        let (is_up, has_been_up) = (false, false);
+        Ok(Self { endpoint, socket, path, is_up, has_been_up, heard: now, timer: None })
     }
 
     /// Begins to dial.

@@ -109,7 +109,7 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// Makes the nodes' certificates in `namespace`, and has them all dial at once. `program` is
+    /// Makes the nodes' certificates in `namespace`, and has them dial, some dozens at a time. `program` is
     /// `stoq-perf`; `log` is where its output goes.
     ///
     /// # Errors

@@ -140,7 +140,9 @@ impl Endpoint {
         if self.draining.is_some() || self.conns.len() >= self.settings.connections_max {
             return Err(DropReason::ConnectionLimit);
         }
-        if self.handshake_packets_left == 0 {
+        // Half of the work is kept for handshakes under way: one of which every second packet was dropped
+        // would have cost much and come to nothing, while a first packet cost nothing yet.
+        if self.handshake_packets_left <= self.settings.handshake_packets_per_burst / 2 {
             return Err(DropReason::HandshakeBudget);
         }
         Ok(())

@@ -209,7 +209,8 @@ impl Endpoint {
             }
             let jitter = fastrand::f32();
             let lane = self.link(peer).and_then(|link| link.lane(slot));
-            if let Some(remote) = lane.and_then(|lane| lane.slot.dialler.poll(now, jitter)) {
+            let due = lane.and_then(|lane| lane.slot.dialler.poll(now, jitter));
+            if let Some(remote) = due.filter(|_| !self.is_being_answered(peer, slot, now)) {
                 self.dial(peer, slot, remote, now);
             }
         }

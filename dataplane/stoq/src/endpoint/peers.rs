@@ -24,6 +24,9 @@ const YIELD: Duration = Duration::from_millis(400);
 /// How long another attempt leaves it to the one that said HELLO: a round trip on the slowest paths.
 const HELLO_PATIENCE: Duration = Duration::from_secs(1);
 
+/// For how long no other attempt begins beside one that was answered: some repetitions of a lost packet.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
+
 /// The longest wait of a successor.
 const SWITCH_MAX: Duration = Duration::from_secs(1);
 
@@ -173,6 +176,16 @@ impl Endpoint {
             lane.attempts = attempts;
         }
         self.activate(key);
+    }
+
+    /// Whether an attempt to connect the slot has heard of the other side a moment ago: the path is there,
+    /// and a busy peer must not be asked again and again.
+    pub(super) fn is_being_answered(&mut self, peer: PeerId, slot: u8, now: Instant) -> bool {
+        let attempts = self.attempts(peer, slot).into_iter();
+        attempts.filter_map(|key| self.conns.get(key)).any(|conn| {
+            let heard = conn.last_received;
+            heard > conn.started && now.saturating_duration_since(heard) < ANSWER_PATIENCE
+        })
     }
 
     /// Our unfinished attempts to connect a slot: few, where connections may be thousands.
