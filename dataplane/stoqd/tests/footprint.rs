@@ -20,7 +20,7 @@ use stoq_buffer::PacketBuf;
 const LEAVES: u16 = 48;
 
 /// What a link may cost in bytes: 64 KiB are promised, of which this leaves a part to the allocator.
-const BOUND: usize = 52 << 10;
+const BOUND: usize = 56 << 10;
 
 /// Packets in each direction of every link, one after the other.
 const PACKETS: u64 = 200;
