@@ -10,7 +10,8 @@
 //! - [`measure`]: one TCP stream by iperf3, latency by ping.
 //! - [`bypass`]: a lane past the kernel without a daemon, for ends of a measurement that send and receive.
 //! - [`flood`]: packets from made-up sources, as fast as one core sends.
-//! - [`mod@bench`]: `stoq-perf tiers`, `scale`, `port`, `flood`, `revoke`, and [`soak`]: `stoq-perf soak`.
+//! - [`links`]: many nodes in one process, each linked to the same `stoqd`.
+//! - [`mod@bench`]: `stoq-perf tiers`, `scale`, `port`, `flood`, `revoke`, `connections`, and [`soak`]: `stoq-perf soak`.
 //!
 //! Its users are `cargo xtask bench`, `cargo xtask demo` and the tests in `tests/`.
 #![forbid(unsafe_code)]
@@ -22,6 +23,7 @@ pub mod bypass;
 pub mod clock;
 mod error;
 pub mod flood;
+pub mod links;
 pub mod measure;
 pub mod mesh;
 pub mod node;

@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use stoq_perf::bed::{Bed, Shape};
 use stoq_perf::bench::{
-    self, Results, Subject, compare, document, port, relay, revoke, scale, tiers,
+    self, Results, Subject, compare, connections, document, port, relay, revoke, scale, tiers,
 };
-use stoq_perf::{flood, soak, workspace};
+use stoq_perf::{flood, links, soak, workspace};
 
 #[derive(Parser)]
 #[command(name = "stoq-perf", about = "Test bed and benchmarks (needs root)")]
@@ -47,6 +47,14 @@ enum Command {
     #[command(hide = true)]
     FloodEnd {
         /// What to do, as `flood` says it.
+        spec: String,
+    },
+    /// Many links on one stoqd: handshakes, memory, keepalives, and one link's speed among them.
+    Connections(ConnectionsArgs),
+    /// The nodes of `connections`, which starts them in a namespace.
+    #[command(hide = true)]
+    LinksEnd {
+        /// What to do, as `connections` says it.
         spec: String,
     },
     /// How long a revoked host still has links.
@@ -189,6 +197,36 @@ struct FloodArgs {
     rounds: u32,
 }
 
+#[derive(Args)]
+struct ConnectionsArgs {
+    /// Links beside the one that carries traffic.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=i64::from(links::NODES_MAX)))]
+    links: u32,
+    /// The port: mio, uring or xdp.
+    #[arg(long, default_value = "uring")]
+    port: String,
+    /// Policies to measure: classical, hybrid; both by default.
+    #[arg(long, value_delimiter = ',', default_value = "classical,hybrid", value_parser = is_hybrid)]
+    policy: Vec<bool>,
+    /// Seconds of each transfer, after a warm-up of one.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=600))]
+    seconds: u32,
+    /// Transfers in each direction, alone and among the links; the figures are medians.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// Where the result goes instead of target/bench/connections.json.
+    #[arg(long)]
+    output: Option<PathBuf>,
+}
+
+fn is_hybrid(word: &str) -> Result<bool, String> {
+    match word {
+        "hybrid" => Ok(true),
+        "classical" => Ok(false),
+        other => Err(format!("expected classical or hybrid, got `{other}`")),
+    }
+}
+
 fn key_and_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE, the value as in TOML")?;
     Ok((key.trim().to_owned(), value.trim().to_owned()))
@@ -214,6 +252,8 @@ fn run(command: Command) -> Result<()> {
         Command::PortEnd { spec } => Ok(port::end(&spec)?),
         Command::Flood(args) => bench_flood(args),
         Command::FloodEnd { spec } => Ok(flood::end(&spec)?),
+        Command::Connections(args) => bench_connections(args),
+        Command::LinksEnd { spec } => Ok(links::end(&spec)?),
         Command::Revoke { hosts, rounds } => Ok(revoke::run(&revoke::Plan { hosts, rounds })?),
         Command::Soak { port, minutes } => Ok(soak::run(&port, minutes)?),
         Command::Relay => Ok(relay::run()?),
@@ -287,6 +327,13 @@ fn bench_flood(args: FloodArgs) -> Result<()> {
     let FloodArgs { only, seconds, rounds } = args;
     let subjects = if only.is_empty() { bench::flood::DEFAULT.to_vec() } else { only };
     say_failures(bench::flood::run(&bench::flood::Plan { subjects, seconds, rounds })?)
+}
+
+fn bench_connections(args: ConnectionsArgs) -> Result<()> {
+    let ConnectionsArgs { links, port, policy, seconds, rounds, output } = args;
+    let output = output.unwrap_or_else(|| workspace::target().join("bench/connections.json"));
+    let plan = connections::Plan { links, port, hybrid: policy, seconds, rounds, output };
+    Ok(connections::run(&plan)?)
 }
 
 fn keep_bed() -> Result<()> {

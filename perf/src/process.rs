@@ -216,6 +216,15 @@ impl Process {
         tree(self.pid()).into_iter().filter_map(resident_bytes_of).sum()
     }
 
+    /// Its memory and that of its children, pages that several processes share divided by their users, in
+    /// bytes.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the kernel does not tell, [`Error::Output`] when it tells something else.
+    pub fn proportional_bytes(&self) -> Result<u64> {
+        tree(self.pid()).into_iter().map(proportional_bytes_of).sum()
+    }
+
     /// How many descriptors it has open (its children's are not counted).
     #[must_use]
     pub fn descriptors(&self) -> usize {
@@ -324,6 +333,18 @@ fn resident_bytes_of(pid: u32) -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
+fn proportional_bytes_of(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path).map_err(Error::io(format!("read {path}")))?;
+    let pss = text.lines().find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB"));
+    let kibibytes = pss.and_then(|pss| pss.trim().parse::<u64>().ok());
+    kibibytes.map(|kibibytes| kibibytes * 1024).ok_or_else(|| Error::Output {
+        what: path,
+        expected: "a line `Pss: N kB`".to_owned(),
+        got: text,
+    })
+}
+
 fn listens(pid: u32, port: u16) -> bool {
     ["tcp", "tcp6"].iter().any(|table| {
         let sockets = fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
@@ -351,7 +372,10 @@ mod tests {
     #[test]
     fn own_cpu_time_and_memory_are_read() {
         assert!(cpu_time_of(std::process::id()).is_some());
-        assert!(resident_bytes_of(std::process::id()).unwrap() > 100_000);
+        let resident = resident_bytes_of(std::process::id()).unwrap();
+        assert!(resident > 100_000);
+        let proportional = proportional_bytes_of(std::process::id()).unwrap();
+        assert!((100_000..2 * resident).contains(&proportional));
         assert!(busy_ns_of(std::process::id()) > 0);
     }
 

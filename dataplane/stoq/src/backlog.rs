@@ -118,6 +118,12 @@ impl Backlog {
         !self.pieces.is_empty()
     }
 
+    /// Gives back the memory of a queue that is empty.
+    pub fn release(&mut self) {
+        self.queue.release();
+        self.pieces.shrink_to_fit();
+    }
+
     /// Inner packets that wait.
     pub fn packets(&self) -> usize {
         self.queue.packets()

@@ -99,10 +99,13 @@ pub(crate) struct Own {
     pub identity: Arc<Identity>,
     /// The policy asks for proofs.
     pub proves: bool,
+    /// Silence after which it sends a PING.
+    pub keepalive: Duration,
 }
 
 pub(crate) struct Conn {
-    pub quic: quiche::Connection<Buffers>,
+    /// In a box: it is most of a connection, and the table of connections moves them when it grows.
+    pub quic: Box<quiche::Connection<Buffers>>,
     pub path: Path,
     pub origin: Origin,
     pub stage: Stage,
@@ -110,8 +113,9 @@ pub(crate) struct Conn {
     pub slot: u8,
     pub serial: u64,
     pub identity: Arc<Identity>,
-    /// The peer's certificate, verified, and its DER; from the end of the handshake on.
+    /// The peer's certificate, verified; from the end of the handshake on.
     pub peer_identity: Option<Arc<PeerIdentity>>,
+    /// Its DER, until the connection is ready: proofs are bound to it.
     pub peer_leaf: Arc<[u8]>,
     /// Ours, until it is sent.
     pub own_proof: Option<Proof>,
@@ -142,6 +146,8 @@ pub(crate) struct Conn {
     /// When this node, as the dialler, said HELLO.
     pub hello_at: Option<Instant>,
     pub last_received: Instant,
+    /// Silence after which this end sends a PING.
+    pub keepalive: Duration,
     /// When the oldest data was sent that nothing has been received after.
     pub unanswered_since: Option<Instant>,
     /// Datagrams came, and no PING has been sent since they ceased.
@@ -183,7 +189,7 @@ impl Conn {
             Origin::Accepted => 0,
         };
         Self {
-            quic,
+            quic: Box::new(quic),
             path,
             origin,
             stage: Stage::Handshake,
@@ -211,6 +217,7 @@ impl Conn {
             started: now,
             hello_at: None,
             last_received: now,
+            keepalive: own.keepalive,
             unanswered_since: None,
             may_be_cut_off: false,
             datagram_max: 0,
@@ -250,7 +257,7 @@ impl Conn {
     pub fn binding(&mut self) -> Option<Binding> {
         let own = self.identity.chain().first().map(|leaf| tls::fingerprint(leaf))?;
         let role = if self.dialled_here() { Role::Client } else { Role::Server };
-        let exporter = tls::exporter(self.quic.as_mut()).ok()?;
+        let exporter = tls::exporter((*self.quic).as_mut()).ok()?;
         Some(Binding { role, exporter, own, peer: tls::fingerprint(&self.peer_leaf) })
     }
 

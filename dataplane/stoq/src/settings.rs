@@ -14,7 +14,7 @@ pub struct Settings {
     pub retry_above: usize,
     /// Silence after which a connection is given up (RFC 9000 §10.1).
     pub idle_timeout: Duration,
-    /// Silence after which a PING keeps the connection, and NAT bindings, alive: below the 30 s
+    /// Longest silence after which a PING keeps the connection, and NAT bindings, alive: below the 30 s
     /// that are common for UDP (RFC 9000 §10.1.2).
     pub keepalive: Duration,
     /// Packets sent or received on one connection after which the dialler replaces it: below the

@@ -165,25 +165,27 @@ fn verify(ssl: &mut SslRef, credentials: &Credentials) -> Result<(), (SslAlert, 
         .verify(&leaf, &intermediates, role, (credentials.clock)())
         .map_err(|e| bad(e.to_string()))?;
     let index = index().ok_or_else(|| bad("no room in TLS for what was verified".into()))?;
-    ssl.replace_ex_data(index, Verified { identity: Arc::new(identity), leaf: leaf.into() });
+    let verified = Verified { identity: Arc::new(identity), leaf: leaf.into() };
+    ssl.replace_ex_data(index, Some(verified));
     Ok(())
 }
 
-/// A verified certificate, which stays with its connection.
+/// A verified certificate, on its way from the handshake to the connection.
 pub(crate) struct Verified {
     pub identity: Arc<PeerIdentity>,
     pub leaf: Arc<[u8]>,
 }
 
 /// Where TLS keeps it.
-fn index() -> Option<Index<Ssl, Verified>> {
-    static INDEX: OnceLock<Option<Index<Ssl, Verified>>> = OnceLock::new();
+fn index() -> Option<Index<Ssl, Option<Verified>>> {
+    static INDEX: OnceLock<Option<Index<Ssl, Option<Verified>>>> = OnceLock::new();
     *INDEX.get_or_init(|| Ssl::new_ex_index().ok())
 }
 
-/// The certificate that this connection's handshake has verified.
-pub(crate) fn verified(ssl: &SslRef) -> Option<&Verified> {
-    ssl.ex_data(index()?)
+/// Takes the certificate that this connection's handshake has verified: TLS keeps a copy of its own as
+/// long as the connection lives, and one of 4 KB is enough.
+pub(crate) fn take_verified(ssl: &mut SslRef) -> Option<Verified> {
+    ssl.ex_data_mut(index()?)?.take()
 }
 
 /// The value that proofs on this connection are bound to (RFC 8446 §7.5).

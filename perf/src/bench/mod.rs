@@ -3,6 +3,7 @@
 //! them.
 
 pub mod compare;
+pub mod connections;
 pub mod document;
 pub mod flood;
 mod host;

@@ -3,6 +3,7 @@
 
 use super::{DEVICE, METRICS, Mesh};
 use crate::bed::{Family, STOQ_PORT, Side, WAN};
+use crate::links::leaf;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
@@ -13,6 +14,7 @@ pub struct NodeConfig {
     settings: BTreeMap<String, String>,
     endpoints: Vec<Family>,
     allowed_ips: Vec<String>,
+    leaves: u32,
 }
 
 impl NodeConfig {
@@ -23,6 +25,7 @@ impl NodeConfig {
             settings: BTreeMap::new(),
             endpoints: Family::BOTH.to_vec(),
             allowed_ips: Vec::new(),
+            leaves: 0,
         };
         config.set("transport.port", &quoted(port)).set("transport.interface", &quoted(WAN));
         config
@@ -43,6 +46,12 @@ impl NodeConfig {
     /// What the peer may send from, instead of its tunnel addresses and its site.
     pub fn allow(&mut self, prefixes: &[String]) -> &mut Self {
         self.allowed_ips = prefixes.to_vec();
+        self
+    }
+
+    /// Has so many peers more, which dial this node: those of a [`crate::links::Crowd`].
+    pub fn leaves(&mut self, count: u32) -> &mut Self {
+        self.leaves = count;
         self
     }
 
@@ -72,7 +81,11 @@ impl NodeConfig {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{key} = {value}");
         }
-        text + &self.render_peer(side.other())
+        text.push_str(&self.render_peer(side.other()));
+        for (name, network) in (0..self.leaves).map(leaf) {
+            let _ = write!(text, "\n[[peer]]\nname = \"{name}\"\nallowed_ips = [\"{network}\"]\n");
+        }
+        text
     }
 
     fn render_peer(&self, peer: Side) -> String {

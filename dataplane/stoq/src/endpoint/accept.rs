@@ -18,6 +18,9 @@ use crate::settings::{INITIAL_RTT, V4_GAIN};
 /// Least UDP payload with a client's Initial packet (RFC 9000 §14.1).
 const INITIAL_MIN: usize = 1200;
 
+/// By which part of it the keepalives of connections differ.
+const KEEPALIVE_SPREAD: f32 = 0.25;
+
 /// Draws of a connection ID before giving up: each collides with a chance below 2^-18 while the
 /// table is full.
 const DRAWS_MAX: usize = 8;
@@ -137,7 +140,9 @@ impl Endpoint {
         if self.draining.is_some() || self.conns.len() >= self.settings.connections_max {
             return Err(DropReason::ConnectionLimit);
         }
-        if self.handshake_packets_left == 0 {
+        // Half of the work is kept for handshakes under way: one of which every second packet was dropped
+        // would have cost much and come to nothing, while a first packet cost nothing yet.
+        if self.handshake_packets_left <= self.settings.handshake_packets_per_burst / 2 {
             return Err(DropReason::HandshakeBudget);
         }
         Ok(())
@@ -237,7 +242,11 @@ impl Endpoint {
         self.serial += 1;
         let proves = proves(self.credentials.policy);
         let identity = Arc::clone(&self.credentials.identity);
-        Conn::new(quic, path, origin, now, Own { serial: self.serial, identity, proves })
+        // Each a little earlier than the longest: links that were made, or heard of something, at the same
+        // time must not ask at the same time ever after.
+        let keepalive = self.settings.keepalive.mul_f32(1.0 - KEEPALIVE_SPREAD * fastrand::f32());
+        let serial = self.serial;
+        Conn::new(quic, path, origin, now, Own { serial, identity, proves, keepalive })
     }
 
     /// A connection ID that is in no table yet.

@@ -1,7 +1,7 @@
 //! A worker's share of a link: its lanes, each a slot with the queue of packets that wait for it.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Peer;
 use crate::backlog::Backlog;
@@ -12,6 +12,9 @@ use crate::link::{Key, SLOTS_MAX, Slot, slots_of};
 pub(super) struct Lane {
     pub slot: Slot,
     pub backlog: Backlog,
+    /// Connections that this node has dialled for the slot and that were unfinished then; to be looked at
+    /// before use, for their numbers may be others' by now.
+    pub attempts: Vec<Key>,
     /// Numbers of the connections that this node dialled for the slot, rising.
     pub dialled: u32,
     /// Number of the next super-packet that leaves in slices.
@@ -20,6 +23,23 @@ pub(super) struct Lane {
     pub tx_bytes: u64,
     /// Inner packets queued since the start.
     pub tx_packets: u64,
+    /// How many of them there were, since when.
+    unchanged: Option<(u64, Instant)>,
+}
+
+impl Lane {
+    /// Gives back the memory of the queue if no packet has come for so long: thousands of links are idle
+    /// most of the time.
+    pub fn rest(&mut self, pause: Duration, now: Instant) {
+        match self.unchanged {
+            Some((packets, since)) if packets == self.tx_packets => {
+                if now.saturating_duration_since(since) >= pause {
+                    self.backlog.release();
+                }
+            }
+            _ => self.unchanged = Some((self.tx_packets, now)),
+        }
+    }
 }
 
 pub(super) struct Link {
@@ -76,14 +96,15 @@ impl Link {
             Some(at) => at,
             None => {
                 let slot = Slot::new(number, Dialler::new(&self.peer.endpoints));
-                let backlog = Backlog::new(self.queue_bytes_max);
                 self.lanes.push(Lane {
                     slot,
-                    backlog,
+                    backlog: Backlog::new(self.queue_bytes_max),
+                    attempts: Vec::new(),
                     dialled: 0,
                     supers: 0,
                     tx_bytes: 0,
                     tx_packets: 0,
+                    unchanged: None,
                 });
                 self.lanes.len() - 1
             }

@@ -97,7 +97,7 @@ impl Endpoint {
         let Some(conn) = self.conns.get_mut(key) else { return };
         let (Some(peer), slot) = (conn.peer, conn.slot) else { return };
         let quiet = now.saturating_duration_since(conn.last_received);
-        if quiet >= self.settings.keepalive || conn.may_be_cut_off && quiet >= CEASED {
+        if quiet >= conn.keepalive || conn.may_be_cut_off && quiet >= CEASED {
             conn.may_be_cut_off = false;
             // Refused only on a closed connection, which is removed anyway.
             let _closed = conn.quic.send_ack_eliciting();
@@ -112,11 +112,12 @@ impl Endpoint {
         let stats = conn.quic.stats();
         let packets = stats.sent.max(stats.recv) as u64;
         let worn = conn.dialled_here() && packets >= self.settings.packets_per_connection;
-        let patience = self.dial_patience(peer);
+        let (patience, keepalive) = (self.dial_patience(peer), self.settings.keepalive);
         let Some(lane) = self.link(peer).and_then(|link| link.lane(slot)) else { return };
         if !lane.slot.carries(key) {
             return;
         }
+        lane.rest(keepalive / 2, now);
         lane.slot.suspect = silent;
         if silent {
             lane.slot.dialler.want(now + patience);
@@ -180,7 +181,7 @@ impl Endpoint {
             && now.saturating_duration_since(conn.last_received) > CHECK;
         let check = match conn.stage {
             Stage::Ready if quiet && conn.may_be_cut_off => conn.last_received + CEASED,
-            Stage::Ready if quiet => conn.last_received + self.settings.keepalive,
+            Stage::Ready if quiet => conn.last_received + conn.keepalive,
             Stage::Ready => conn.check_at,
             Stage::Handshake | Stage::Proof | Stage::Hello | Stage::Behind => {
                 conn.started + HANDSHAKE_LIFE
@@ -229,7 +230,8 @@ impl Endpoint {
             }
             let jitter = fastrand::f32();
             let lane = self.link(peer).and_then(|link| link.lane(slot));
-            if let Some(remote) = lane.and_then(|lane| lane.slot.dialler.poll(now, jitter)) {
+            let due = lane.and_then(|lane| lane.slot.dialler.poll(now, jitter));
+            if let Some(remote) = due.filter(|_| !self.is_being_answered(peer, slot, now)) {
                 self.dial(peer, slot, remote, now);
             }
         }

@@ -2,6 +2,7 @@
 //! both ends have said who they are.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use stoq_telemetry::DropReason;
@@ -23,6 +24,9 @@ const YIELD: Duration = Duration::from_millis(400);
 /// How long another attempt leaves it to the one that said HELLO: a round trip on the slowest paths.
 const HELLO_PATIENCE: Duration = Duration::from_secs(1);
 
+/// For how long no other attempt begins beside one that was answered: some repetitions of a lost packet.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
+
 /// The longest wait of a successor.
 const SWITCH_MAX: Duration = Duration::from_secs(1);
 
@@ -34,7 +38,7 @@ impl Endpoint {
         for at in 0..self.links.len() {
             let Some(link) = &self.links[at] else { continue };
             let id = link.peer.id;
-            if !peers.iter().any(|peer| peer.id == id && peer.name == link.peer.name) {
+            if self.names.get(&link.peer.name) != Some(&id) {
                 self.remove_link(id);
             }
         }
@@ -166,7 +170,33 @@ impl Endpoint {
         let conn = self.new_conn(quic, path, origin, now);
         let key = self.conns.insert(conn);
         self.by_cid.insert(*cid.as_bytes(), key);
+        let mut attempts = self.attempts(peer, slot);
+        attempts.push(key);
+        if let Some(lane) = self.link(peer).and_then(|link| link.lane(slot)) {
+            lane.attempts = attempts;
+        }
         self.activate(key);
+    }
+
+    /// Whether an attempt to connect the slot has heard of the other side a moment ago: the path is there,
+    /// and a busy peer must not be asked again and again.
+    pub(super) fn is_being_answered(&mut self, peer: PeerId, slot: u8, now: Instant) -> bool {
+        let attempts = self.attempts(peer, slot).into_iter();
+        attempts.filter_map(|key| self.conns.get(key)).any(|conn| {
+            let heard = conn.last_received;
+            heard > conn.started && now.saturating_duration_since(heard) < ANSWER_PATIENCE
+        })
+    }
+
+    /// Our unfinished attempts to connect a slot: few, where connections may be thousands.
+    fn attempts(&mut self, peer: PeerId, slot: u8) -> Vec<Key> {
+        let lane = self.link(peer).and_then(|link| link.lane(slot));
+        let mut attempts = lane.map(|lane| std::mem::take(&mut lane.attempts)).unwrap_or_default();
+        attempts.retain(|&key| self.conns.get(key).is_some_and(|c| c.is_attempt(peer, slot)));
+        if let Some(lane) = self.link(peer).and_then(|link| link.lane(slot)) {
+            lane.attempts.clone_from(&attempts);
+        }
+        attempts
     }
 
     /// Gives the next connection what the current one of the slot has learned. Returns whether
@@ -222,8 +252,8 @@ impl Endpoint {
             let said = conn.hello_at.filter(|_| unanswered);
             said.is_some_and(|at| now.saturating_duration_since(at) < HELLO_PATIENCE)
         };
-        let mut others = self.conns.iter().filter(|(_, conn)| conn.is_attempt(peer, slot));
-        if others.any(|(other, conn)| other != key && is_answered_soon(conn)) {
+        let others = self.attempts(peer, slot).into_iter().filter(|&other| other != key);
+        if others.filter_map(|other| self.conns.get(other)).any(is_answered_soon) {
             return self.close(key, Code::Superseded, b"another attempt won");
         }
         self.close_other_attempts(peer, slot, key);
@@ -331,6 +361,7 @@ impl Endpoint {
         link.peer_left = false;
         if let Some(conn) = self.conns.get_mut(key) {
             conn.stage = Stage::Ready;
+            conn.peer_leaf = Arc::default();
         }
         if dialled_here || !local_wins {
             self.close_other_attempts(peer, slot, key);
@@ -356,10 +387,7 @@ impl Endpoint {
     /// There is a winner: ends our other attempts for the same slot. Those of the peer are its own to
     /// end; and ours go on beside a connection of the peer that loses to them.
     fn close_other_attempts(&mut self, peer: PeerId, slot: u8, winner: Key) {
-        let loses = |(key, conn): (Key, &Conn)| {
-            (conn.is_attempt(peer, slot) && key != winner).then_some(key)
-        };
-        for key in self.conns.iter().filter_map(loses).collect::<Vec<_>>() {
+        for key in self.attempts(peer, slot).into_iter().filter(|&key| key != winner) {
             self.close(key, Code::Superseded, b"another attempt won");
         }
     }

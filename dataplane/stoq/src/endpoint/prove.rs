@@ -63,11 +63,11 @@ impl Endpoint {
         if let Some(initial) = conn.initial_dcid.take() {
             self.by_initial.remove(&initial);
         }
-        let Some(verified) = tls::verified(conn.quic.as_mut()) else {
+        let Some(verified) = tls::take_verified((*conn.quic).as_mut()) else {
             let why = "the handshake ended without a verified certificate".to_owned();
             return self.refuse(key, DropReason::CertificateRefused, Code::PeerUnknown, why);
         };
-        let (identity, leaf) = (Arc::clone(&verified.identity), Arc::clone(&verified.leaf));
+        let tls::Verified { identity, leaf } = verified;
         let origin = conn.origin;
         let peer = match self.welcome(&identity, origin) {
             Ok(peer) => peer,

@@ -108,6 +108,8 @@ impl Endpoint {
                 return;
             }
             self.handshake_packets_left -= 1;
+            // Whether it is opened or a Retry: somebody is there.
+            conn.last_received = now;
         }
         conn.receive(datagram, path.remote);
         let is_full = conn.quic.dgram_recv_queue_len() >= RUN_MAX as usize;

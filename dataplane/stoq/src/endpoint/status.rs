@@ -120,7 +120,7 @@ fn link_status(link: &Link, conns: &mut slab::Slab<Conn>, draining: bool) -> Lin
     let current: Vec<_> = link.lanes.iter().filter_map(|lane| lane.slot.current).collect();
     let first = current.first().and_then(|member| conns.get_mut(member.key));
     let key_exchange = first.and_then(|conn| {
-        let ssl: &mut boring::ssl::SslRef = conn.quic.as_mut();
+        let ssl: &mut boring::ssl::SslRef = (*conn.quic).as_mut();
         ssl.curve_name()
     });
     let first = current.first().and_then(|member| conns.get(member.key));

@@ -1,6 +1,6 @@
 //! What the daemon says of itself: status for people and scripts, figures for the metrics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crossbeam::channel::bounded;
@@ -49,7 +49,7 @@ impl Shared {
 
     pub(super) fn status_now(&self) -> Status {
         let reports = self.reports();
-        let names = self.peer_names();
+        let (names, shares) = (self.peer_names(), Shares::of(&reports));
         let selection = self.port();
         let passed_over = selection
             .passed_over
@@ -68,7 +68,7 @@ impl Shared {
         let newest = reports.iter().flatten().filter_map(|report| report.newest_sequence);
         warnings.extend(self.mesh_warnings(newest.map(|(_, sequence)| sequence).max()));
         let links: Vec<Link> =
-            names.iter().map(|(peer, name)| link(*peer, name, &reports)).collect();
+            names.iter().map(|(peer, name)| link(*peer, name, &shares)).collect();
         warnings.extend(outlived(&links));
         let (bundle, revocation_sequence, heads) = {
             let held = self.held();
@@ -109,19 +109,30 @@ fn outlived(links: &[Link]) -> Option<String> {
     ))
 }
 
-fn expired_s(peer: PeerId, reports: &[Option<Report>]) -> u64 {
-    shares(peer, reports).map(|share| share.expired_for.as_secs()).max().unwrap_or(0)
+fn expired_s(peer: PeerId, shares: &Shares<'_>) -> u64 {
+    shares.get(peer).map(|share| share.expired_for.as_secs()).max().unwrap_or(0)
 }
 
-/// The workers' shares of a link.
-fn shares(peer: PeerId, reports: &[Option<Report>]) -> impl Iterator<Item = &LinkStatus> {
-    let links = reports.iter().flatten().flat_map(|report| &report.links);
-    links.filter(move |link| link.peer == peer)
+/// The workers' shares of every link. Found by peer: of thousands, each is asked for a dozen times.
+struct Shares<'reports>(HashMap<PeerId, Vec<&'reports LinkStatus>>);
+
+impl<'reports> Shares<'reports> {
+    fn of(reports: &'reports [Option<Report>]) -> Self {
+        let mut shares: HashMap<_, Vec<_>> = HashMap::new();
+        for link in reports.iter().flatten().flat_map(|report| &report.links) {
+            shares.entry(link.peer).or_default().push(link);
+        }
+        Self(shares)
+    }
+
+    fn get(&self, peer: PeerId) -> impl Iterator<Item = &'reports LinkStatus> {
+        self.0.get(&peer).into_iter().flatten().copied()
+    }
 }
 
 /// The state of the whole link: it carries packets if one share does.
-fn state(peer: PeerId, reports: &[Option<Report>]) -> stoq_control::LinkState {
-    let any = |state| shares(peer, reports).any(|share| share.state == state);
+fn state(peer: PeerId, shares: &Shares<'_>) -> stoq_control::LinkState {
+    let any = |state| shares.get(peer).any(|share| share.state == state);
     if any(LinkState::Draining) {
         stoq_control::LinkState::Draining
     } else if any(LinkState::Up) {
@@ -137,37 +148,37 @@ fn micros(rtt: Option<Duration>) -> u64 {
     rtt.map_or(0, |rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX))
 }
 
-fn link(peer: PeerId, name: &str, reports: &[Option<Report>]) -> Link {
-    let connected = shares(peer, reports).find(|share| share.endpoint.is_some());
-    let up = || shares(peer, reports).filter(|share| share.state == LinkState::Up);
+fn link(peer: PeerId, name: &str, shares: &Shares<'_>) -> Link {
+    let connected = shares.get(peer).find(|share| share.endpoint.is_some());
+    let up = || shares.get(peer).filter(|share| share.state == LinkState::Up);
     Link {
         peer: name.to_owned(),
-        state: state(peer, reports),
+        state: state(peer, shares),
         endpoint: connected.and_then(|share| share.endpoint),
         tier: Tier::default(),
         key_exchange: connected.and_then(|share| share.key_exchange).unwrap_or_default().to_owned(),
         rtt_us: micros(connected.and_then(|share| share.rtt)),
         datagram_max: up().map(|share| share.datagram_max as u64).min().unwrap_or(0),
-        tx_bytes: shares(peer, reports).map(|share| share.tx_bytes).sum(),
-        rx_bytes: shares(peer, reports).map(|share| share.rx_bytes).sum(),
-        expired_s: expired_s(peer, reports),
+        tx_bytes: shares.get(peer).map(|share| share.tx_bytes).sum(),
+        rx_bytes: shares.get(peer).map(|share| share.rx_bytes).sum(),
+        expired_s: expired_s(peer, shares),
     }
 }
 
-fn link_figures(peer: PeerId, name: &str, reports: &[Option<Report>]) -> LinkFigures {
-    let sum = |of: fn(&LinkStatus) -> u64| shares(peer, reports).map(of).sum();
+fn link_figures(peer: PeerId, name: &str, shares: &Shares<'_>) -> LinkFigures {
+    let sum = |of: fn(&LinkStatus) -> u64| shares.get(peer).map(of).sum();
     LinkFigures {
         peer: name.to_owned(),
-        up: state(peer, reports) == stoq_control::LinkState::Up,
+        up: state(peer, shares) == stoq_control::LinkState::Up,
         connections: sum(|share| share.connections as u64),
         tx_bytes: sum(|share| share.tx_bytes),
         rx_bytes: sum(|share| share.rx_bytes),
         tx_packets: sum(|share| share.tx_packets),
         rx_packets: sum(|share| share.rx_packets),
-        rtt_us: micros(shares(peer, reports).find_map(|share| share.rtt)),
+        rtt_us: micros(shares.get(peer).find_map(|share| share.rtt)),
         cwnd_bytes: sum(|share| share.congestion_window as u64),
         queue_packets: sum(|share| share.queued_packets as u64),
-        expired_s: expired_s(peer, reports),
+        expired_s: expired_s(peer, shares),
     }
 }
 
@@ -189,10 +200,10 @@ impl Observed for Shared {
                 stages: report.map(|report| report.stages.clone()).unwrap_or_default(),
             }
         };
-        let names = self.peer_names();
+        let (names, shares) = (self.peer_names(), Shares::of(&reports));
         Figures {
             workers: self.workers.iter().zip(&reports).map(worker).collect(),
-            links: names.iter().map(|(peer, name)| link_figures(*peer, name, &reports)).collect(),
+            links: names.iter().map(|(peer, name)| link_figures(*peer, name, &shares)).collect(),
             drops: self.drops(),
             xdp: self.xdp_counters(),
         }

@@ -294,7 +294,10 @@ impl Worker {
     }
 
     pub(super) fn name(&self, peer: PeerId) -> &str {
-        let known = self.peering.peers.iter().find(|known| known.id == peer);
+        // Numbers are mostly given in the order of the list, which may have thousands.
+        let peers = &self.peering.peers;
+        let expected = peers.get(peer.0 as usize).filter(|known| known.id == peer);
+        let known = expected.or_else(|| peers.iter().find(|known| known.id == peer));
         known.map_or("(removed)", |known| &known.name)
     }
 }
