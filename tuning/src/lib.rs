@@ -19,6 +19,7 @@ mod record;
 mod setting;
 mod socket;
 mod steering;
+pub mod tier;
 mod tune;
 
 pub use ethtool::{Channels, Ethtool, Flow, FlowHash};

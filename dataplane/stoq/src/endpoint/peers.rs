@@ -173,13 +173,16 @@ impl Endpoint {
     /// there is a current one. What a silent connection knew says nothing about a path that works,
     /// and its round trip time would have a handshake repeat its packets at once.
     fn inherit(&mut self, peer: PeerId, slot: u8) -> bool {
-        let Some(lane) = self.link(peer).and_then(|link| link.lane(slot)) else { return false };
+        let usual = self.settings.initial_window_packets;
+        let Some(link) = self.link(peer) else { return false };
+        let first = link.profile.map_or(usual, |profile| profile.initial_window_packets.into());
+        let Some(lane) = link.lane(slot) else { return false };
         let (current, suspect) = (lane.slot.current, lane.slot.suspect);
+        self.quic.set_initial_congestion_window_packets(first);
         let path = current.and_then(|member| self.conns.get(member.key)?.active_path());
         if let Some(path) = path.filter(|_| !suspect) {
             let window = path.cwnd / path.pmtu.max(1200);
-            let window = window.max(self.settings.initial_window_packets);
-            self.quic.set_initial_congestion_window_packets(window);
+            self.quic.set_initial_congestion_window_packets(window.max(first));
             self.quic.set_initial_rtt(path.rtt);
         }
         current.is_some()
@@ -331,6 +334,7 @@ impl Endpoint {
         if let Some(conn) = self.conns.get_mut(key) {
             conn.stage = Stage::Ready;
         }
+        self.begin_tier(key, peer);
         if dialled_here || !local_wins {
             self.close_other_attempts(peer, slot, key);
         }
@@ -388,6 +392,7 @@ impl Endpoint {
                 }
             }
             Frame::Goaway(goaway) => self.goaway(peer, slot, goaway, now),
+            Frame::Tier(note) => self.tier_note(peer, note, now),
         }
     }
 
