@@ -103,10 +103,9 @@ impl Governor {
     /// What was done since the last call, of the connection's totals of bytes acknowledged and lost.
     pub fn take_delivered(&mut self, (acked, lost): (u64, u64), now: Instant) -> Delivered {
         self.rest(self.is_full(), now);
-        let before = std::mem::replace(
-            &mut self.full,
-            Fullness { since: self.full.since, sum: Duration::ZERO, acked, lost },
-        );
+        let since = self.full.since;
+        let anew = Fullness { since, sum: Duration::ZERO, acked, lost };
+        let before = std::mem::replace(&mut self.full, anew);
         Delivered {
             acked: acked.saturating_sub(before.acked),
             lost: lost.saturating_sub(before.lost),

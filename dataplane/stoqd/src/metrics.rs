@@ -105,6 +105,8 @@ pub struct LinkFigures {
     pub cwnd_bytes: u64,
     /// Packets that wait for the link.
     pub queue_packets: u64,
+    /// Number of its tier.
+    pub tier: u64,
 }
 
 /// What the daemon shows of itself. The calls may block for a moment: they run beside the control
@@ -239,6 +241,7 @@ const OF_LINKS: &[Family<LinkFigures>] = &[
     ("link_rtt_microseconds", "Smoothed round-trip time", false, |l| l.rtt_us),
     ("link_cwnd_bytes", "Congestion window", false, |l| l.cwnd_bytes),
     ("link_queue_packets", "Packets that wait for the link", false, |l| l.queue_packets),
+    ("link_tier", "0 floor or not measured, 1 100M, 2 1G, 3 2.5G, 4 10G", false, |l| l.tier),
 ];
 
 /// What is told of each stage of a worker.
@@ -400,8 +403,7 @@ mod tests {
                 ..LinkFigures::default()
             };
             let stages = vec![StageFigures { packets: 8, p50_ns: 510, p99_ns: 900 }];
-            let worker =
-                WorkerFigures { turns: 3, connections: 2, stages, ..WorkerFigures::default() };
+            let worker = WorkerFigures { turns: 3, connections: 2, stages, ..Default::default() };
             Figures {
                 workers: vec![worker],
                 links: vec![link],

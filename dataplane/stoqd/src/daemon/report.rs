@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use crossbeam::channel::bounded;
 use stoq::{LinkState, LinkStatus, PeerId};
-use stoq_control::{Link, PassedOver, Port, Status, Tier, Worker};
+use stoq_control::{Link, PassedOver, Port, Status, Worker};
 use stoq_telemetry::DropReason;
+use stoq_tuning::tier::{LinkTier, Tier};
 use stoq_xdp::Verdict;
 
 use super::shared::Shared;
+use super::tiers::shown;
 use crate::metrics::{Figures, LinkFigures, Observed, WorkerFigures, xdp_reason};
 use crate::worker::{Command, Report};
 
@@ -25,6 +27,12 @@ impl Shared {
             answer.recv_timeout(PATIENCE).ok()
         };
         self.workers.iter().map(ask).collect()
+    }
+
+    fn links_now(&self, names: &[(PeerId, String)], reports: &[Option<Report>]) -> Vec<Link> {
+        let tiers = self.tiers();
+        let tier = |peer: &PeerId| tiers.get(peer).and_then(LinkTier::shown);
+        names.iter().map(|(peer, name)| link(*peer, name, shown(tier(peer)), reports)).collect()
     }
 
     fn drops(&self) -> Vec<(DropReason, u64)> {
@@ -75,7 +83,7 @@ impl Shared {
                 mode: selection.mode,
                 passed_over: passed_over.collect(),
             },
-            links: names.iter().map(|(peer, name)| link(*peer, name, &reports)).collect(),
+            links: self.links_now(&names, &reports),
             workers: workers.collect(),
             drops: drops.chain(in_xdp).collect::<BTreeMap<_, _>>(),
             snapshot: self.snapshot_number(),
@@ -111,14 +119,14 @@ fn micros(rtt: Option<Duration>) -> u64 {
     rtt.map_or(0, |rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX))
 }
 
-fn link(peer: PeerId, name: &str, reports: &[Option<Report>]) -> Link {
+fn link(peer: PeerId, name: &str, tier: stoq_control::Tier, reports: &[Option<Report>]) -> Link {
     let connected = shares(peer, reports).find(|share| share.endpoint.is_some());
     let up = || shares(peer, reports).filter(|share| share.state == LinkState::Up);
     Link {
         peer: name.to_owned(),
         state: state(peer, reports),
         endpoint: connected.and_then(|share| share.endpoint),
-        tier: Tier::default(),
+        tier,
         key_exchange: connected.and_then(|share| share.key_exchange).unwrap_or_default().to_owned(),
         rtt_us: micros(connected.and_then(|share| share.rtt)),
         datagram_max: up().map(|share| share.datagram_max as u64).min().unwrap_or(0),
@@ -127,7 +135,12 @@ fn link(peer: PeerId, name: &str, reports: &[Option<Report>]) -> Link {
     }
 }
 
-fn link_figures(peer: PeerId, name: &str, reports: &[Option<Report>]) -> LinkFigures {
+fn link_figures(
+    peer: PeerId,
+    name: &str,
+    tier: Option<Tier>,
+    reports: &[Option<Report>],
+) -> LinkFigures {
     let sum = |of: fn(&LinkStatus) -> u64| shares(peer, reports).map(of).sum();
     LinkFigures {
         peer: name.to_owned(),
@@ -140,6 +153,7 @@ fn link_figures(peer: PeerId, name: &str, reports: &[Option<Report>]) -> LinkFig
         rtt_us: micros(shares(peer, reports).find_map(|share| share.rtt)),
         cwnd_bytes: sum(|share| share.congestion_window as u64),
         queue_packets: sum(|share| share.queued_packets as u64),
+        tier: u64::from(tier.map_or(0, Tier::number)),
     }
 }
 
@@ -162,9 +176,13 @@ impl Observed for Shared {
             }
         };
         let names = self.peer_names();
+        let tiers = self.tiers();
+        let tier = |peer: &PeerId| tiers.get(peer).and_then(LinkTier::shown);
+        let figures =
+            |(peer, name): &(PeerId, String)| link_figures(*peer, name, tier(peer), &reports);
         Figures {
             workers: self.workers.iter().zip(&reports).map(worker).collect(),
-            links: names.iter().map(|(peer, name)| link_figures(*peer, name, &reports)).collect(),
+            links: names.iter().map(figures).collect(),
             drops: self.drops(),
             xdp: self.xdp_counters(),
         }
