@@ -290,7 +290,11 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         let total = offset + u32::try_from(bytes.len()).unwrap();
         Frame::Revocations(Chunk { sequence, total, offset, bytes })
     });
-    prop_oneof![goaway, (MIN_TUNNEL_MTU..).prop_map(Frame::TunnelMtu), state, chunk]
+    let tier = (prop::option::of(0..=TIER_MAX), 0..=MBPS_MAX, 0..=MBPS_MAX);
+    let tier = tier.prop_map(|(tier, rate_mbps, link_speed_mbps)| {
+        Frame::Tier(TierNote { tier, rate_mbps, link_speed_mbps })
+    });
+    prop_oneof![goaway, (MIN_TUNNEL_MTU..).prop_map(Frame::TunnelMtu), state, chunk, tier]
 }
 
 proptest! {
