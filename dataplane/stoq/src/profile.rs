@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::governor;
+use crate::{governor, tls};
 
 /// Packets that one connection sends before the next one has its turn: a GSO train.
 pub(crate) const TURN: usize = 44;
@@ -25,6 +25,9 @@ pub struct LinkProfile {
     pub lanes: u8,
     /// Congestion window of a connection that is dialled from now on, in packets.
     pub initial_window_packets: u16,
+    /// Bytes to which the window of a stream that the peer sends on may be raised. Fixed by the
+    /// handshake: connections with less are replaced, make before break.
+    pub stream_window: u32,
 }
 
 impl Default for LinkProfile {
@@ -37,6 +40,7 @@ impl Default for LinkProfile {
             turn_packets: TURN as u16,
             lanes: u8::MAX,
             initial_window_packets: 256,
+            stream_window: tls::STREAM_WINDOW_MAX,
         }
     }
 }

@@ -106,7 +106,8 @@ fn a_peer_that_tells_its_tier_without_end_is_not_listened_to() {
 fn a_smaller_queue_is_kept_to_at_once() {
     let dir = pki(&["edge-a", "edge-b"]);
     let (mut a, mut b) = linked(dir.path(), &Settings::default());
-    a.endpoint.set_profile(PEER, LinkProfile { queue_packets: 64, ..LinkProfile::default() });
+    let profile = LinkProfile { queue_packets: 64, ..LinkProfile::default() };
+    a.endpoint.set_profile(PEER, profile, Instant::now());
     send(&mut a, 1000);
     assert!(a.endpoint.links()[0].queued_packets <= 64);
     assert!(a.dropped(DropReason::QueueFull) >= 1000 - 64);
@@ -121,8 +122,36 @@ fn a_connection_that_is_dialled_begins_with_the_window_of_its_link() {
     let window = |a: &mut Node| a.endpoint.links()[0].congestion_window;
     let before = window(&mut a);
     let profile = LinkProfile { initial_window_packets: 1024, ..LinkProfile::default() };
-    a.endpoint.set_profile(PEER, profile);
+    a.endpoint.set_profile(PEER, profile, Instant::now());
     a.endpoint.replace_all(Instant::now());
     run_until(&mut a, &mut b, &mut pass_all, |a, _| window(a) >= 1024 * 1200);
     assert!(before < 1024 * 1200, "{before}");
+}
+
+/// The end that wants more has dialled, or it asks the other end, which has.
+#[test]
+fn a_connection_that_has_fixed_less_is_replaced_once_and_nothing_is_lost() {
+    let dir = pki(&["edge-a", "edge-b"]);
+    for dialler_wants in [true, false] {
+        let (mut a, mut b) = linked(dir.path(), &Settings::default());
+        let profile = LinkProfile { stream_window: 8 << 20, ..LinkProfile::default() };
+        let wants = if dialler_wants { &mut a } else { &mut b };
+        wants.endpoint.set_profile(PEER, profile, Instant::now());
+        // The old connection fades for two seconds.
+        let mut sent = 0;
+        run_until(&mut a, &mut b, &mut pass_all, |a, b| {
+            send(a, 1);
+            sent += 1;
+            let connections = |node: &mut Node| node.endpoint.links()[0].connections;
+            connections(a) == 2 && connections(b) == 2
+        });
+        run_until(&mut a, &mut b, &mut pass_all, |_, b| b.received.len() == sent);
+        let wants = if dialler_wants { &mut a } else { &mut b };
+        wants.endpoint.set_profile(PEER, profile, Instant::now());
+        run_until(&mut a, &mut b, &mut pass_all, |a, b| {
+            let connections = [a, b].map(|node| node.endpoint.links()[0].connections);
+            assert!(connections.iter().max() <= Some(&2), "it is wide enough now");
+            connections == [1, 1]
+        });
+    }
 }

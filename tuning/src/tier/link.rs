@@ -57,23 +57,26 @@ impl LinkTier {
     /// slower interface of the two ends carries.
     #[must_use]
     pub fn sending(&self) -> Option<Tier> {
-        let speeds = [self.link_speed_mbps, self.peer.link_speed_mbps];
-        let ceiling = speeds.into_iter().flatten().map(Tier::of_link_speed).min();
-        self.classifier.tier().map(|tier| ceiling.map_or(tier, |ceiling| tier.min(ceiling)))
+        self.bounded(self.classifier.tier())
     }
 
-    /// The lower tier of the two directions, of those that are measured: it rules what both have in
-    /// common.
+    /// The tier of the direction in which the peer sends, if it told one: bounded likewise.
     #[must_use]
-    pub fn shared(&self) -> Option<Tier> {
-        self.sending().into_iter().chain(self.peer.tier).min()
+    pub fn receiving(&self) -> Option<Tier> {
+        self.bounded(self.peer.tier)
+    }
+
+    fn bounded(&self, tier: Option<Tier>) -> Option<Tier> {
+        let speeds = [self.link_speed_mbps, self.peer.link_speed_mbps];
+        let ceiling = speeds.into_iter().flatten().map(Tier::of_link_speed).min();
+        tier.map(|tier| ceiling.map_or(tier, |ceiling| tier.min(ceiling)))
     }
 
     /// The tier to show: that of the direction in which this end sends, and while nothing is known of it,
     /// that of the other.
     #[must_use]
     pub fn shown(&self) -> Option<Tier> {
-        self.sending().or(self.peer.tier)
+        self.sending().or(self.receiving())
     }
 
     /// The largest of the last readings of what this end sends, in bits of UDP payload a second.
@@ -85,6 +88,6 @@ impl LinkTier {
     /// What is set by it.
     #[must_use]
     pub fn profile(&self) -> Profile {
-        Profile::of(self.sending(), self.shared())
+        Profile::of(self.sending(), self.receiving())
     }
 }

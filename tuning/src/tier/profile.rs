@@ -22,6 +22,9 @@ pub struct Profile {
     pub lanes: u8,
     /// First congestion window of a connection that is dialled, in packets.
     pub initial_window_packets: u16,
+    /// Bytes to which the window of a stream that the peer sends on may be raised. Connections whose
+    /// handshake has fixed less are replaced, make before break.
+    pub stream_window_bytes: u32,
     /// Super-packets that a worker reads from the tunnel device in one turn. The fastest link of a
     /// worker decides.
     pub read_burst: u16,
@@ -43,14 +46,16 @@ impl Profile {
         turn_packets: 44,
         lanes: u8::MAX,
         initial_window_packets: 256,
+        // 1 Gbit/s over 17 ms.
+        stream_window_bytes: 2 << 20,
         read_burst: 4,
         transmit_burst: 256,
     };
 
-    /// That of a link of these tiers: of what this end sends, and of both directions. A link that is not
-    /// measured has the one of `1G`.
+    /// That of a link of these tiers: of what this end sends, and of what the peer does. A direction that is
+    /// not measured counts as `1G`. What both have in common follows the lower one that is measured.
     #[must_use]
-    pub fn of(sending: Option<Tier>, shared: Option<Tier>) -> Self {
+    pub fn of(sending: Option<Tier>, receiving: Option<Tier>) -> Self {
         let own = match sending {
             Some(Tier::Floor) => Self::FLOOR,
             Some(Tier::M100) => Self::M100,
@@ -59,8 +64,12 @@ impl Profile {
         };
         // Each connection may have ten packets in flight whatever the path is like (RFC 9002 §7.2):
         // at 100 Mbit/s that is 1.2 ms apiece.
-        let lanes = if shared <= Some(Tier::M100) && shared.is_some() { 1 } else { u8::MAX };
-        Self { lanes, ..own }
+        let shared = sending.into_iter().chain(receiving).min();
+        let lanes = if shared.is_some_and(|tier| tier <= Tier::M100) { 1 } else { u8::MAX };
+        // 8 MiB carry 2.5 Gbit/s over 27 ms, 10 Gbit/s over 7.
+        let is_fast = receiving.is_some_and(|tier| tier >= Tier::G2_5);
+        let stream_window_bytes = if is_fast { 8 << 20 } else { own.stream_window_bytes };
+        Self { lanes, stream_window_bytes, ..own }
     }
 
     const FLOOR: Self = Self {

@@ -10,10 +10,13 @@ use crate::control::{BootId, TierNote};
 use crate::dial::Dialler;
 use crate::link::{Key, SLOTS_MAX, Slot, slots_of};
 use crate::profile::{LinkProfile, TURN};
+use crate::tls::STREAM_WINDOW_MAX;
 
 pub(super) struct Lane {
     pub slot: Slot,
     pub backlog: Backlog,
+    /// Bytes to which stream windows may be raised on the connection that became ready last.
+    pub stream_window: u32,
     /// Numbers of the connections that this node dialled for the slot, rising.
     pub dialled: u32,
     /// Inner bytes queued since the start.
@@ -89,7 +92,9 @@ impl Link {
                 if let Some(profile) = &self.profile {
                     backlog.tune(profile);
                 }
-                self.lanes.push(Lane { slot, backlog, dialled: 0, tx_bytes: 0, tx_packets: 0 });
+                let (stream_window, dialled, tx_bytes, tx_packets) = (0, 0, 0, 0);
+                let lane = Lane { slot, backlog, stream_window, dialled, tx_bytes, tx_packets };
+                self.lanes.push(lane);
                 self.lanes.len() - 1
             }
         };
@@ -116,6 +121,11 @@ impl Link {
         let first = flow as usize % count.min(spread).max(1);
         let at = (0..count).map(|n| (first + n) % count).find(|&n| self.lanes[n].slot.is_up())?;
         self.lanes.get_mut(at)
+    }
+
+    /// Bytes to which stream windows may be raised on connections that are dialled.
+    pub fn stream_window(&self) -> u32 {
+        self.profile.map_or(STREAM_WINDOW_MAX, |profile| profile.stream_window)
     }
 
     /// Every connection of the link.

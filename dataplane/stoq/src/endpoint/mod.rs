@@ -163,6 +163,9 @@ pub struct Endpoint {
     handshake_packets_left: u32,
     retries_sent: u64,
     draining: Option<Instant>,
+    /// The widest stream window that a link has asked for: an acceptor does not know yet whose
+    /// connection it makes.
+    widest: u32,
     /// When samples were taken last.
     sampled: Instant,
 }
@@ -209,6 +212,7 @@ impl Endpoint {
             retry_budget: Budget::new(RETRY_BURST, RETRY_PER_SECOND, now),
             retries_sent: 0,
             draining: None,
+            widest: tls::STREAM_WINDOW_MAX,
             sampled: now,
         })
     }

@@ -176,8 +176,10 @@ impl Endpoint {
         let usual = self.settings.initial_window_packets;
         let Some(link) = self.link(peer) else { return false };
         let first = link.profile.map_or(usual, |profile| profile.initial_window_packets.into());
+        let window = link.stream_window();
         let Some(lane) = link.lane(slot) else { return false };
         let (current, suspect) = (lane.slot.current, lane.slot.suspect);
+        tls::set_stream_window(&mut self.quic, window);
         self.quic.set_initial_congestion_window_packets(first);
         let path = current.and_then(|member| self.conns.get(member.key)?.active_path());
         if let Some(path) = path.filter(|_| !suspect) {
@@ -316,7 +318,9 @@ impl Endpoint {
         let endpoint = conn.path.remote;
         let (worker, workers) = (self.local.worker, self.local.workers);
         let patience = self.patience(peer, slot);
+        let widest = self.widest;
         let Some(link) = self.link(peer) else { return };
+        let stream_window = if dialled_here { link.stream_window() } else { widest };
         link.add_lanes(worker, workers, hello.workers);
         link.tunnel_mtu = hello.tunnel_mtu.into();
         let Some(lane) = link.lane_or_new(slot) else {
@@ -326,6 +330,7 @@ impl Endpoint {
         if lane.slot.admit(member, local_wins, patience) == Admission::Refused {
             return self.close(key, Code::Superseded, b"the other half of a simultaneous dial won");
         }
+        lane.stream_window = stream_window;
         if dialled_here {
             lane.slot.dialler.reached(endpoint, now);
         }

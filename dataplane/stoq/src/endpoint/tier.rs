@@ -11,7 +11,7 @@ use super::lane::Link;
 use crate::PeerId;
 use crate::admission::Budget;
 use crate::conn::Conn;
-use crate::control::{Frame, TierNote};
+use crate::control::{Frame, Goaway, GoawayReason, TierNote};
 use crate::governor::Delivered;
 use crate::link::{Key, SLOTS_MAX};
 use crate::profile::LinkProfile;
@@ -68,17 +68,35 @@ impl Endpoint {
     }
 
     /// Sets the parameters of a link: at once for its queues and connections, and for those to come.
-    pub fn set_profile(&mut self, peer: PeerId, profile: LinkProfile) {
+    /// Connections whose handshake has fixed less than is wanted are replaced, make before break.
+    pub fn set_profile(&mut self, peer: PeerId, profile: LinkProfile, now: Instant) {
+        self.widest = self.widest.max(profile.stream_window);
+        let is_leaving = self.draining.is_some();
         let Some(link) = self.link(peer) else { return };
         link.profile = Some(profile);
+        let mut to_ask = Vec::new();
         for lane in &mut link.lanes {
             lane.backlog.tune(&profile);
+            let narrow = lane.stream_window < profile.stream_window && !is_leaving;
+            match lane.slot.current.filter(|_| narrow) {
+                Some(member) if member.dialled_here => lane.slot.dialler.want(now),
+                Some(member) => to_ask.push(member.key),
+                None => {}
+            }
         }
         for key in link.members() {
             if let Some(conn) = self.conns.get_mut(key) {
                 conn.governor.set_target(profile.queue_target);
             }
         }
+        for key in to_ask {
+            let goaway = Goaway { reason: GoawayReason::Replace, drain_ms: 0 };
+            if let Some(conn) = self.conns.get_mut(key) {
+                conn.send_frame(&Frame::Goaway(goaway));
+            }
+            self.activate(key);
+        }
+        self.reschedule_link(peer);
     }
 
     /// Tells the peer this end's tier: now, and on every connection that becomes ready.

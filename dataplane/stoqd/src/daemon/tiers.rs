@@ -225,6 +225,7 @@ fn profile(of: Profile) -> LinkProfile {
         turn_packets: of.turn_packets,
         lanes: of.lanes,
         initial_window_packets: of.initial_window_packets,
+        stream_window: of.stream_window_bytes,
     }
 }
 

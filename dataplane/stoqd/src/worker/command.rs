@@ -264,7 +264,7 @@ impl Worker {
             }
             // Whoever asked may have gone.
             Command::Samples(reply) => drop(reply.try_send(self.endpoint.take_samples(now))),
-            Command::Tuned(tuned) => self.tune(&tuned),
+            Command::Tuned(tuned) => self.tune(&tuned, now),
             Command::Stream(wanted) => self.open_stream(*wanted, now),
             Command::Tap(tap) => self.tap = Some(tap),
             Command::Plug(lanes) => {
@@ -279,11 +279,11 @@ impl Worker {
         }
     }
 
-    fn tune(&mut self, tuned: &Tuned) {
+    fn tune(&mut self, tuned: &Tuned, now: Instant) {
         self.read_burst = tuned.read_burst.max(1);
         self.transmit_burst = tuned.transmit_burst.max(1);
         for (peer, profile, note) in &tuned.links {
-            self.endpoint.set_profile(*peer, *profile);
+            self.endpoint.set_profile(*peer, *profile, now);
             self.endpoint.tell_tier(*peer, *note);
         }
     }

@@ -131,19 +131,25 @@ fn the_peers_interface_bounds_it_too() {
 #[test]
 fn each_direction_has_its_own_and_what_is_shared_takes_the_lower() {
     let mut link = LinkTier::default();
-    assert_eq!((link.shown(), link.shared()), (None, None));
-    link.set_peer(PeerView { tier: Some(Tier::M100), link_speed_mbps: None });
-    assert_eq!((link.sending(), link.shown(), link.shared()), {
-        let theirs = Some(Tier::M100);
-        (None, theirs, theirs)
-    });
+    assert_eq!((link.sending(), link.receiving(), link.shown()), (None, None, None));
+    let theirs = Some(Tier::M100);
+    link.set_peer(PeerView { tier: theirs, link_speed_mbps: None });
+    assert_eq!((link.sending(), link.receiving(), link.shown()), (None, theirs, theirs));
     let mut simulated = Simulated { link, ..Simulated::new() };
     simulated.play(3, |_| full(960.0));
     let link = simulated.link;
-    assert_eq!((link.shown(), link.shared()), (Some(Tier::G1), Some(Tier::M100)));
-    let profile = link.profile();
-    let sending = Profile::of(Some(Tier::G1), Some(Tier::G1));
-    assert_eq!(profile, Profile { lanes: 1, ..sending });
+    assert_eq!((link.receiving(), link.shown()), (theirs, Some(Tier::G1)));
+    assert_eq!(link.profile(), Profile { lanes: 1, ..Profile::of(Some(Tier::G1), None) });
+}
+
+#[test]
+fn what_a_peer_claims_is_bounded_by_the_interfaces() {
+    let mut link = LinkTier::default();
+    link.set_peer(PeerView { tier: Some(Tier::G10), link_speed_mbps: None });
+    assert!(link.profile().stream_window_bytes > Profile::of(None, None).stream_window_bytes);
+    link.set_link_speed(Some(1000));
+    assert_eq!(link.receiving(), Some(Tier::G1));
+    assert_eq!(link.profile(), Profile::of(None, None));
 }
 
 #[test]
