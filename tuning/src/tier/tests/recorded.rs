@@ -1,1 +1,24 @@
-//! Traces of real runs.
+//! Traces of real runs, taken from the log of a daemon that carried one TCP flow over a bridge whose
+//! rate was changed under it (`perf/tests/end_to_end/tiers.rs`, with `log.level = "trace"`). A line is
+//! one sample: interval in µs, bytes delivered, bytes lost, µs held, RTT and variation in µs.
+
+use super::*;
+
+fn samples(trace: &str) -> impl Iterator<Item = Sample> + '_ {
+    trace.lines().filter(|line| !line.starts_with('#')).map(|line| {
+        let mut fields = line.split(',').map(|field| field.parse::<u64>().unwrap());
+        let mut next = || fields.next().unwrap();
+        let interval = Duration::from_micros(next());
+        let (delivered_bytes, lost_bytes) = (next(), next());
+        let [held, rtt, variation] = [next(), next(), next()].map(Duration::from_micros);
+        Sample { interval, delivered_bytes, lost_bytes, held, rtt, variation }
+    })
+}
+
+fn replay(trace: &str) -> Simulated {
+    let mut simulated = Simulated::new();
+    for sample in samples(trace) {
+        simulated.take(&sample);
+    }
+    simulated
+}
