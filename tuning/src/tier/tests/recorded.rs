@@ -22,3 +22,10 @@ fn replay(trace: &str) -> Simulated {
     }
     simulated
 }
+
+/// What was delivered there went from 54 to 1117 Mbit/s and back, because of the host.
+#[test]
+fn a_starved_host_does_not_make_the_tier_swing() {
+    let simulated = replay(include_str!("traces/busy-host.csv"));
+    assert_eq!(simulated.tiers(), [Tier::M100], "as the daemon that was recorded had it");
+}
