@@ -97,8 +97,8 @@ fn frames_have_the_documented_layouts() {
 #[test]
 fn unknown_frames_are_skipped() {
     let mut bytes = encoded(&[Frame::Hello(hello())]);
-    // Of the types that are not assigned, the lowest is 7.
-    bytes.extend_from_slice(&[7, 4, 0, 0, 0, 9, 0x40, 0xff, 3, 1, 2, 3, 0x21, 0]);
+    // Of the types that are not assigned, the lowest is 8.
+    bytes.extend_from_slice(&[8, 4, 0, 0, 0, 9, 0x40, 0xff, 3, 1, 2, 3, 0x21, 0]);
     bytes.extend(encoded(&[Frame::TunnelMtu(1500)]));
     assert_eq!(decoded(&bytes), Ok(vec![Frame::Hello(hello()), Frame::TunnelMtu(1500)]));
 }

@@ -159,6 +159,9 @@ fn senseless_values_are_refused_with_their_line() {
         ("peers  = [\"edge-b\"]", "peers = [\"Edge B\"]", "service[0].peers[0]"),
         ("peers  = [\"edge-b\"]", "peers = \"all\"", "service[0].peers"),
         ("[transport]", "log_grace_s = 90000\n[transport]", "identity.log_grace_s"),
+        ("[node]", "tier.readings = 0\n[node]", "tier.readings"),
+        ("[node]", "tier.readings = 241\n[node]", "tier.readings"),
+        ("[node]", "tier.stay_s = 3601\n[node]", "tier.stay_s"),
     ];
     for (from, to, key) in cases {
         let text = refusal(from, to);
