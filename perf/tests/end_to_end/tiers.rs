@@ -78,10 +78,13 @@ fn the_tier_follows_the_wire(fixture: &Fixture) {
         follow(fixture, &flow, [&a, &b], mbit, expected);
         flow.wait_for_more(GOES_ON, PATIENCE).unwrap();
     }
-    for node in [&a, &b] {
-        let page = node.metrics().unwrap();
-        let line = format!("stoq_link_tier{{peer=\"{}\"}} 1", node.side.other().node());
-        assert!(page.lines().any(|seen| seen == line), "{line}: {page}");
-    }
+    wait::until("the metric that says what the status does", SOON, || {
+        let shown = tier(&a)?;
+        let number = ["floor", "100M", "1G", "2.5G", "10G"].iter().position(|name| *name == shown);
+        let line = format!("stoq_link_tier{{peer=\"edge-b\"}} {}", number.unwrap_or(usize::MAX));
+        let page = a.metrics().map_err(|error| error.to_string())?;
+        if page.lines().any(|seen| seen == line) { Ok(()) } else { Err(line) }
+    })
+    .unwrap();
     flow.finish().unwrap();
 }

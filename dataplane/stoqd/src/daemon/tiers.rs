@@ -114,7 +114,8 @@ impl Watch {
         let now = Instant::now();
         for (peer, Gathered { sample, heard }) in gathered {
             let tier = tiers.entry(peer).or_insert_with(|| {
-                changed.tell.insert(peer);
+                // Of a link that is not measured yet the peer can only be told this.
+                changed.tell.extend(self.link_speed_mbps.map(|_| peer));
                 let mut tier = LinkTier::default();
                 tier.set_link_speed(self.link_speed_mbps);
                 tier

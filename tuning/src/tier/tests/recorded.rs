@@ -29,3 +29,13 @@ fn a_starved_host_does_not_make_the_tier_swing() {
     let simulated = replay(include_str!("traces/busy-host.csv"));
     assert_eq!(simulated.tiers(), [Tier::M100], "as the daemon that was recorded had it");
 }
+
+#[test]
+fn a_wire_that_became_slow_is_seen_and_one_that_is_not_filled_stays() {
+    let simulated = replay(include_str!("traces/wire-to-10.csv"));
+    assert_eq!(
+        simulated.tiers(),
+        [Tier::M100, Tier::Floor],
+        "as the daemon that was recorded had it"
+    );
+}
