@@ -23,6 +23,7 @@ mod record;
 mod setting;
 mod socket;
 mod steering;
+pub mod tier;
 mod tune;
 mod unit;
 

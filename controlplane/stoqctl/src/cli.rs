@@ -182,8 +182,6 @@ pub enum Tune {
         only: Only,
         #[command(flatten)]
         config: Config,
-        #[command(flatten)]
-        output: Output,
     },
     /// Record what is there, then set what each stage asks for. It holds until the next boot.
     Apply {
@@ -193,8 +191,6 @@ pub enum Tune {
         config: Config,
         #[command(flatten)]
         record: Record,
-        #[command(flatten)]
-        output: Output,
     },
     /// Restore what was there before the first apply.
     Undo {
@@ -202,15 +198,11 @@ pub enum Tune {
         only: Only,
         #[command(flatten)]
         record: Record,
-        #[command(flatten)]
-        output: Output,
     },
     /// Show which cores workers and the control plane have, and why. Changes nothing.
     Cores {
         #[command(flatten)]
         config: Config,
-        #[command(flatten)]
-        output: Output,
     },
 }
 

@@ -66,7 +66,7 @@ fn main() -> ExitCode {
         Command::Drain => daemon::drain(&socket, json),
         Command::Doctor { config } => doctor::run(&socket, &config.config, json),
         Command::Names(command) => names::run(&hypermesh, &command, json),
-        Command::Tune(command) => tune::run(&socket, &command),
+        Command::Tune(command) => tune::run(&socket, &command, json),
         Command::Capture(arguments) => capture::run(&socket, &arguments, json),
         Command::Stream { .. } if json => Err(Failure::Usage(
             "expected a stream without --json: standard output is the service's own bytes"

@@ -13,31 +13,30 @@ use stoq_tuning::{Host, Plan, Verdict};
 
 use crate::cli::{Only, Tune};
 use crate::failure::Failure;
-use crate::hypermesh::answer;
 use crate::node;
-use crate::output::print;
+use crate::output::answer;
 
 /// Carries out one of the commands.
-pub fn run(socket: &Path, command: &Tune) -> Result<(), Failure> {
+pub fn run(socket: &Path, command: &Tune, json: bool) -> Result<(), Failure> {
     match command {
-        Tune::Check { only, config, output } => {
+        Tune::Check { only, config } => {
             let plan = plan(socket, &config.config)?;
             let stage = only.stage.as_deref();
             let findings = stoq_tuning::check_tuned(&Host::this(), &plan, stage)?;
-            answer(output.json, &script::found(&findings), |_| report::found(&findings))
+            answer(json, &script::found(&findings), |_| report::found(&findings))
         }
-        Tune::Apply { only, config, record, output } => {
+        Tune::Apply { only, config, record } => {
             require_root("apply", only)?;
             let plan = plan(socket, &config.config)?;
             let stage = only.stage.as_deref();
             let applied = stoq_tuning::apply(&Host::this(), &plan, stage, &record.record)?;
-            answer(output.json, &script::done(&applied), |_| report::done(&applied))
+            answer(json, &script::done(&applied), |_| report::done(&applied))
         }
-        Tune::Undo { only, record, output } => {
+        Tune::Undo { only, record } => {
             require_root("undo", only)?;
             let steps = stoq_tuning::undo(&Host::this(), only.stage.as_deref(), &record.record)?;
             let shown = |_: &_| report::undone(&steps, &record.record);
-            answer(output.json, &script::made(&steps), shown)?;
+            answer(json, &script::made(&steps), shown)?;
             if steps.iter().any(|step| step.outcome.is_refused()) {
                 return Err(Failure::Usage(format!(
                     "expected to restore everything, but a driver refused; what is left stays in {} \
@@ -47,12 +46,12 @@ pub fn run(socket: &Path, command: &Tune) -> Result<(), Failure> {
             }
             Ok(())
         }
-        Tune::Cores { config, output } => {
+        Tune::Cores { config } => {
             let host = Host::this();
             let cores = plan(socket, &config.config)?.core_plan(&host);
             let by_itself = stoq_tuning::control_cores(&host);
             let shown = |cores: &_| report::cores(cores, by_itself.as_deref());
-            answer(output.json, &cores, shown)
+            answer(json, &cores, shown)
         }
     }
 }

@@ -9,6 +9,7 @@ use stoq_telemetry::{DropReason, Drops};
 
 use crate::context::{self, CONTEXT_LEN};
 use crate::fragment::Fragmenter;
+use crate::profile::LinkProfile;
 use crate::queue::{FqCodel, QueueConfig, Queued, ecn};
 use crate::slice::{self, Slice};
 
@@ -57,6 +58,12 @@ impl Backlog {
             fragmenter: Fragmenter::default(),
             pieces: VecDeque::new(),
         }
+    }
+
+    /// Uses these parameters from now on.
+    pub fn tune(&mut self, profile: &LinkProfile) {
+        let LinkProfile { queue_packets, quantum_bytes, codel_target, .. } = *profile;
+        self.queue.tune(queue_packets, quantum_bytes, codel_target);
     }
 
     /// Queues an inner packet of the flow with this hash.

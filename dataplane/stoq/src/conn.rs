@@ -172,7 +172,7 @@ pub(crate) struct Conn {
     outbox: Vec<u8>,
     /// What to close with once nothing else is to be sent.
     farewell: Option<(Code, Vec<u8>)>,
-    governor: Governor,
+    pub governor: Governor,
     received: usize,
 }
 
@@ -398,23 +398,29 @@ impl Conn {
 
     /// Writes the next packet that is due to `out`. `next` gives the next DATAGRAM payload of at
     /// most so many bytes; it is asked only when the last one has left, so that packets wait in the
-    /// fair queue and not in quiche.
+    /// fair queue and not in quiche. `backlogged` says whether it has one.
     pub fn transmit(
         &mut self,
         out: &mut [u8],
         now: Instant,
+        backlogged: bool,
         next: impl FnOnce(usize) -> Option<PacketBuf>,
     ) -> Option<Transmit> {
         self.flush_outbox();
         let ends = self.ends.say(&mut self.quic);
         let mut waiting = self.quic.dgram_send_queue_len();
-        if waiting == 0 && !ends && self.governor.permits(now, self.probe_timeout * 3) {
+        let open = waiting == 0 && !ends;
+        let permitted = open && self.governor.permits(now, self.probe_timeout * 3);
+        if permitted {
             let queued = next(self.datagram_max).map(|payload| self.quic.dgram_send_buf(payload));
             waiting = usize::from(queued.is_some_and(|queued| queued.is_ok()));
         }
         let (len, info) = match self.send_or_close(out) {
             Ok(sent) => sent,
-            Err(quiche::Error::Done) => return None,
+            Err(quiche::Error::Done) => {
+                self.governor.rest(waiting > 0 || backlogged && open && !permitted, now);
+                return None;
+            }
             Err(_) => {
                 self.stage = Stage::Closing;
                 let _already = self.quic.close(true, Code::ControlInvalid as u64, b"");

@@ -55,9 +55,64 @@ pub(crate) struct Governor {
     reductions: u32,
     began: (Duration, u64),
     held_since: Option<Instant>,
+    /// Delay that may be added, where it is not [`TARGET`].
+    target: Option<Duration>,
+    full: Fullness,
+}
+
+/// For how long something waited because the path took no more, and what was settled when it was asked
+/// for last.
+#[derive(Debug, Default)]
+struct Fullness {
+    since: Option<Instant>,
+    sum: Duration,
+    acked: u64,
+    lost: u64,
+}
+
+/// What a connection's path did since it was asked last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Delivered {
+    /// Bytes acknowledged.
+    pub acked: u64,
+    /// Bytes lost.
+    pub lost: u64,
+    /// How long something waited because the path took no more.
+    pub full: Duration,
 }
 
 impl Governor {
+    /// Sets the delay that may be added to the path.
+    pub fn set_target(&mut self, target: Duration) {
+        self.target = Some(target);
+    }
+
+    /// Nothing more can be sent now; `is_full` says that something waits all the same.
+    pub fn rest(&mut self, is_full: bool, now: Instant) {
+        if let Some(since) = self.full.since.take() {
+            self.full.sum += now.saturating_duration_since(since);
+        }
+        self.full.since = is_full.then_some(now);
+    }
+
+    /// Whether something waits because the path takes no more.
+    pub fn is_full(&self) -> bool {
+        self.full.since.is_some()
+    }
+
+    /// What was done since the last call, of the connection's totals of bytes acknowledged and lost.
+    pub fn take_delivered(&mut self, (acked, lost): (u64, u64), now: Instant) -> Delivered {
+        self.rest(self.is_full(), now);
+        let since = self.full.since;
+        let anew = Fullness { since, sum: Duration::ZERO, acked, lost };
+        let before = std::mem::replace(&mut self.full, anew);
+        Delivered {
+            acked: acked.saturating_sub(before.acked),
+            lost: lost.saturating_sub(before.lost),
+            full: before.sum,
+        }
+    }
+
     /// A packet with data was sent.
     pub fn sent(&mut self, bytes: usize) {
         self.sent += bytes as u64;
@@ -104,7 +159,8 @@ impl Governor {
         self.looked = Some(now);
         let unloaded = self.unloaded.map_or(path.rtt_min, |known| known.min(path.rtt));
         self.unloaded = self.unloaded.map(|_| unloaded);
-        let target = TARGET.max(unloaded / 8).max(path.variation * 2).min(TARGET_MAX);
+        let target =
+            self.target.unwrap_or(TARGET).max(unloaded / 8).max(path.variation * 2).min(TARGET_MAX);
         if path.rtt > unloaded + target {
             self.reduce(path.rtt, unloaded + target);
         } else {
@@ -263,5 +319,33 @@ mod tests {
         assert!(!governor.permits(now + patience / 2, patience));
         assert!(governor.permits(now + patience, patience));
         assert_eq!(governor.in_flight(), 0);
+    }
+
+    #[test]
+    fn a_slow_path_meets_a_target_that_its_least_bound_fits() {
+        // 10 Mbit/s: the least bound alone takes 12 ms.
+        for (target_ms, most_ms) in [(15, 20.0), (20, 25.0)] {
+            let (mut governor, mut path) = (Governor::default(), Path::new(1120, 20_000));
+            governor.set_target(Duration::from_millis(target_ms));
+            let (busy, delay_ms) = run(&mut governor, &mut path, 0, 20_000_000);
+            assert!(busy > 0.95, "target {target_ms} ms: {busy:.3} used");
+            assert!(delay_ms < most_ms, "target {target_ms} ms: {delay_ms:.1} ms of queue");
+        }
+    }
+
+    #[test]
+    fn the_time_is_counted_for_which_something_waits() {
+        let mut governor = Governor::default();
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        governor.rest(true, at(0));
+        governor.rest(true, at(10));
+        governor.rest(false, at(30));
+        governor.rest(true, at(100));
+        let first = governor.take_delivered((5000, 70), at(150));
+        assert_eq!(first, Delivered { acked: 5000, lost: 70, full: Duration::from_millis(80) });
+        assert!(governor.is_full());
+        let second = governor.take_delivered((5001, 70), at(160));
+        assert_eq!(second, Delivered { acked: 1, lost: 0, full: Duration::from_millis(10) });
     }
 }

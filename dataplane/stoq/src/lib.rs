@@ -29,6 +29,7 @@ pub mod fragment;
 mod governor;
 mod link;
 pub mod mesh;
+mod profile;
 pub mod queue;
 pub mod random;
 pub mod settings;
@@ -46,9 +47,10 @@ mod network;
 extern crate self as stoq;
 
 pub use endpoint::{
-    ALWAYS_PASSES, Endpoint, Event, Inner, LinkState, LinkStatus, Local, OpenError, Peer,
-    STREAMS_MAX, STREAMS_PER_PEER, Slicing, StreamEvent, StreamId, Undelivered,
+    ALWAYS_PASSES, Endpoint, Event, Inner, LinkSample, LinkState, LinkStatus, Local, OpenError,
+    Peer, STREAMS_MAX, STREAMS_PER_PEER, Slicing, StreamEvent, StreamId, Undelivered,
 };
+pub use profile::LinkProfile;
 pub use stream::{Broken, SERVICE_MAX, Service, ServiceError, StreamCode};
 
 /// A configured peer, for the life of the daemon: it keeps its number over reloads.

@@ -31,14 +31,17 @@ const DGRAM_QUEUE: usize = 256;
 const STREAMS_MAX: u64 = 16;
 
 /// Window of a stream in bytes at the start, and as far as quiche may raise it for a reader that
-/// keeps up: 2 MiB carry 2.5 Gbit/s over 6 ms, and 170 Mbit/s over 100 ms.
+/// keeps up, unless a link asks for more: 2 MiB carry 2.5 Gbit/s over 6 ms, and 170 Mbit/s over 100 ms.
 const STREAM_WINDOW: u64 = 256 << 10;
-const STREAM_WINDOW_MAX: u64 = 2 << 20;
+pub(crate) const STREAM_WINDOW_MAX: u32 = 2 << 20;
 
 /// Window of a connection in bytes: as much as all streams of both ends may leave unread before
 /// their windows are raised, so that slow readers do not stop the control stream.
 const CONNECTION_WINDOW: u64 = 2 * STREAMS_MAX * STREAM_WINDOW;
 const CONNECTION_WINDOW_MAX: u64 = 2 * CONNECTION_WINDOW;
+
+/// Streams of the widest window that a connection has room for at once, where that is more.
+const WIDE_STREAMS: u64 = 4;
 
 /// What went wrong while the TLS configuration was made.
 #[derive(Debug, thiserror::Error)]
@@ -105,13 +108,20 @@ pub fn configure(
     config.set_initial_max_stream_data_uni(STREAM_WINDOW);
     config.set_initial_max_streams_bidi(STREAMS_MAX);
     config.set_initial_max_streams_uni(0);
-    config.set_max_connection_window(CONNECTION_WINDOW_MAX);
-    config.set_max_stream_window(STREAM_WINDOW_MAX);
+    set_stream_window(&mut config, STREAM_WINDOW_MAX);
     config.enable_dgram(true, DGRAM_QUEUE, DGRAM_QUEUE);
     config.set_cc_algorithm_name(&settings.congestion)?;
     config.set_active_connection_id_limit(4);
     config.grease(false);
     Ok(config)
+}
+
+/// Sets how far the window of a stream may be raised, in bytes, on connections made from now on, and
+/// that of the connection to fit.
+pub(crate) fn set_stream_window(config: &mut quiche::Config, bytes: u32) {
+    let stream = u64::from(bytes);
+    config.set_max_stream_window(stream);
+    config.set_max_connection_window(CONNECTION_WINDOW_MAX.max(WIDE_STREAMS * stream));
 }
 
 fn context(credentials: &Credentials, refusal: &Refusal) -> Result<SslContextBuilder, TlsError> {

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use stoq::cid::CidKeys;
 use stoq::context;
 use stoq::control::{
-    BootId, Chunk, Frame, Goaway, GoawayReason, Hello, Proof, Purpose, State, feature,
+    BootId, Chunk, Frame, Goaway, GoawayReason, Hello, Proof, Purpose, State, TierNote, feature,
 };
 use stoq::fragment::{FRAGMENT_HEADER_LEN, Fragmenter};
 use stoq_buffer::PacketBuf;
@@ -62,6 +62,8 @@ fn the_control_frames_are() {
     let goaway = Goaway { reason: GoawayReason::Replace, drain_ms: 5000 };
     assert!(documented(&frame(&Frame::Goaway(goaway))));
     assert!(documented(&frame(&Frame::TunnelMtu(1280))));
+    let note = TierNote { tier: Some(2), rate_mbps: 961, link_speed_mbps: 2500 };
+    assert!(documented(&frame(&Frame::Tier(note))));
 }
 
 #[test]

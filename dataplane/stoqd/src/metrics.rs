@@ -107,6 +107,8 @@ pub struct LinkFigures {
     pub queue_packets: u64,
     /// For how many seconds the peer's certificate has expired.
     pub expired_s: u64,
+    /// Number of its tier.
+    pub tier: u64,
 }
 
 /// What the daemon shows of itself. The calls may block: they run beside the control thread.
@@ -241,6 +243,7 @@ const OF_LINKS: &[Family<LinkFigures>] = &[
     ("link_cwnd_bytes", "Congestion window", false, |l| l.cwnd_bytes),
     ("link_queue_packets", "Packets that wait for the link", false, |l| l.queue_packets),
     ("link_expired_seconds", "Age of the peer's expired certificate", false, |l| l.expired_s),
+    ("link_tier", "0 floor or not measured, 1 100M, 2 1G, 3 2.5G, 4 10G", false, |l| l.tier),
 ];
 
 /// What is told of each stage of a worker.
@@ -402,8 +405,7 @@ mod tests {
                 ..LinkFigures::default()
             };
             let stages = vec![StageFigures { packets: 8, p50_ns: 510, p99_ns: 900 }];
-            let worker =
-                WorkerFigures { turns: 3, connections: 2, stages, ..WorkerFigures::default() };
+            let worker = WorkerFigures { turns: 3, connections: 2, stages, ..Default::default() };
             Figures {
                 workers: vec![worker],
                 links: vec![link],

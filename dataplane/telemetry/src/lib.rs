@@ -69,6 +69,7 @@ drop_reasons! {
     PushRefused "push_refused" "The control plane pushed something that its bounds or its signatures do not allow."
     PeerUnknown "peer_unknown" "An authenticated node is not among the configured peers."
     ControlInvalid "control_invalid" "A peer broke the rules of the control stream."
+    TierExcess "tier_excess" "A peer told its tier more often than it may; it was not listened to."
     StreamUnknown "stream_unknown" "A peer opened a stream to a service that is not configured here."
     StreamNotAllowed "stream_not_allowed" "A peer opened a stream to a service that it may not use."
     StreamLimit "stream_limit" "A peer opened a stream beyond the most that a worker has, or has with one peer."

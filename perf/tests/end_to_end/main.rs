@@ -15,6 +15,7 @@ mod mtu;
 mod offload;
 mod secrecy;
 mod syscalls;
+mod tiers;
 mod tls;
 
 use std::time::Duration;

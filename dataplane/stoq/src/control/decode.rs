@@ -4,8 +4,8 @@ use stoq_identity::NodeId;
 
 use super::{
     BootId, Chunk, ControlError, Frame, Goaway, GoawayReason, HEAD_LEN_MAX, HEADS_MAX, Hello,
-    LOG_PROOF_LEN_MAX, MAX_FRAME_LEN, MIN_TUNNEL_MTU, PROTOCOL_VERSION, Proof, Purpose,
-    REVOCATIONS_MAX, SIGNATURE_LEN_MAX, State, kind,
+    LOG_PROOF_LEN_MAX, MAX_FRAME_LEN, MBPS_MAX, MIN_TUNNEL_MTU, PROTOCOL_VERSION, Proof, Purpose,
+    REVOCATIONS_MAX, SIGNATURE_LEN_MAX, State, TIER_MAX, TierNote, encode::UNMEASURED, kind,
 };
 use crate::varint;
 
@@ -125,6 +125,7 @@ fn parse(kind: u64, body: &[u8]) -> Result<Option<Frame>, ControlError> {
         kind::PROOF => Body::new("PROOF", body).read(proof).map(Frame::Proof)?,
         kind::STATE => Body::new("STATE", body).read(state).map(Frame::State)?,
         kind::REVOCATIONS => Body::new("REVOCATIONS", body).read(chunk).map(Frame::Revocations)?,
+        kind::TIER => Body::new("TIER", body).read(tier).map(Frame::Tier)?,
         _ => return Ok(None),
     };
     Ok(Some(frame))
@@ -204,6 +205,21 @@ fn goaway(body: &mut Body<'_>) -> Result<Goaway, ControlError> {
         [code] => GoawayReason::Unknown(code),
     };
     Ok(Goaway { reason, drain_ms: body.u32()? })
+}
+
+fn tier(body: &mut Body<'_>) -> Result<TierNote, ControlError> {
+    let [tier] = body.array()?;
+    if tier > TIER_MAX && tier != UNMEASURED {
+        return Err(body.value("tier", tier));
+    }
+    let tier = (tier != UNMEASURED).then_some(tier);
+    let (rate_mbps, link_speed_mbps) = (mbps(body, "rate")?, mbps(body, "link speed")?);
+    Ok(TierNote { tier, rate_mbps, link_speed_mbps })
+}
+
+fn mbps(body: &mut Body<'_>, name: &'static str) -> Result<u32, ControlError> {
+    let mbps = body.u32()?;
+    if mbps > MBPS_MAX { Err(body.value(name, mbps)) } else { Ok(mbps) }
 }
 
 fn tunnel_mtu(body: &mut Body<'_>) -> Result<u16, ControlError> {

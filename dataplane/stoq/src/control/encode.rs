@@ -1,8 +1,8 @@
 //! Writing frames of the control stream. Called by the connection through [`Frame::encode`].
 
 use super::{
-    Chunk, Frame, Goaway, GoawayReason, HEADS_MAX, Hello, PROTOCOL_VERSION, Proof, Purpose, State,
-    kind,
+    Chunk, Frame, Goaway, GoawayReason, HEADS_MAX, Hello, MBPS_MAX, PROTOCOL_VERSION, Proof,
+    Purpose, State, TIER_MAX, TierNote, kind,
 };
 use crate::varint;
 
@@ -34,6 +34,10 @@ impl Frame {
             Self::Revocations(chunk) => {
                 chunk.encode(&mut body);
                 kind::REVOCATIONS
+            }
+            Self::Tier(note) => {
+                note.encode(&mut body);
+                kind::TIER
             }
         };
         varint::write(out, kind);
@@ -88,6 +92,19 @@ impl Chunk {
         out.extend_from_slice(&self.total.to_be_bytes());
         out.extend_from_slice(&self.offset.to_be_bytes());
         out.extend_from_slice(&self.bytes);
+    }
+}
+
+/// The number that says "not measured".
+pub(super) const UNMEASURED: u8 = u8::MAX;
+
+impl TierNote {
+    fn encode(self, out: &mut Vec<u8>) {
+        debug_assert!(self.tier.is_none_or(|tier| tier <= TIER_MAX));
+        out.push(self.tier.unwrap_or(UNMEASURED));
+        for mbps in [self.rate_mbps, self.link_speed_mbps] {
+            out.extend_from_slice(&mbps.min(MBPS_MAX).to_be_bytes());
+        }
     }
 }
 

@@ -44,6 +44,12 @@ pub const REVOCATIONS_MAX: usize = (1 << 20) + (32 << 10);
 /// Bytes of the set in one REVOCATIONS frame of ours: a few packets, so that other frames pass between.
 pub const CHUNK_LEN: usize = 4096;
 
+/// Highest number of a tier: `floor`, `100M`, `1G`, `2.5G` and `10G`, from 0.
+pub const TIER_MAX: u8 = 4;
+
+/// Highest rate and link speed in TIER, in Mbit/s: what the fastest Ethernet has.
+pub const MBPS_MAX: u32 = 1_600_000;
+
 /// Features that both ends must name to use; bits that are not named here are ignored.
 pub mod feature {
     /// Datagram context 2: a super-packet's headers are sent once ([`crate::slice`]).
@@ -60,6 +66,7 @@ mod kind {
     pub const PROOF: u64 = 0x04;
     pub const STATE: u64 = 0x05;
     pub const REVOCATIONS: u64 = 0x06;
+    pub const TIER: u64 = 0x07;
 }
 
 /// One run of a node's process.
@@ -172,6 +179,17 @@ pub struct Chunk {
     pub bytes: Vec<u8>,
 }
 
+/// What the sender has measured of the direction in which it sends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TierNote {
+    /// Number of its tier, at most [`TIER_MAX`]; `None` while nothing is measured.
+    pub tier: Option<u8>,
+    /// The rate that it rests on, in Mbit/s of UDP payload, at most [`MBPS_MAX`].
+    pub rate_mbps: u32,
+    /// Speed of the sender's interface in Mbit/s, at most [`MBPS_MAX`]; 0 if it is not known.
+    pub link_speed_mbps: u32,
+}
+
 /// A frame of the control stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
@@ -187,6 +205,8 @@ pub enum Frame {
     State(State),
     /// A piece of the sender's revocation set, which the receiver lacks.
     Revocations(Chunk),
+    /// The tier of what the sender sends; again when it changes.
+    Tier(TierNote),
 }
 
 /// How a peer broke the rules of the control stream. Each ends the connection.

@@ -55,6 +55,29 @@ fn hello_has_the_documented_layout() {
 }
 
 #[test]
+fn tier_has_the_documented_layout() {
+    let note = TierNote { tier: Some(2), rate_mbps: 961, link_speed_mbps: 2500 };
+    assert_eq!(encoded(&[Frame::Tier(note)]), [7, 9, 2, 0, 0, 3, 0xc1, 0, 0, 9, 0xc4]);
+    let unknown = encoded(&[Frame::Tier(TierNote::default())]);
+    assert_eq!(unknown, [7, 9, 0xff, 0, 0, 0, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn a_tier_out_of_its_bounds_is_refused() {
+    let bytes = |tier, rate: u32, speed: u32| {
+        [&[7, 9, tier], &rate.to_be_bytes()[..], &speed.to_be_bytes()[..]].concat()
+    };
+    let value = |field, got| ControlError::Value { frame: "TIER", field, got };
+    assert_eq!(refusal(&bytes(5, 0, 0)), value("tier", 5));
+    assert_eq!(refusal(&bytes(254, 0, 0)), value("tier", 254));
+    assert_eq!(refusal(&bytes(1, MBPS_MAX + 1, 0)), value("rate", u64::from(MBPS_MAX) + 1));
+    assert_eq!(refusal(&bytes(1, 0, u32::MAX)), value("link speed", u32::MAX.into()));
+    assert_eq!(refusal(&[7, 1, 2]), ControlError::Layout { frame: "TIER", len: 1 });
+    let long = [&[7, 10, 2][..], &[0; 9]].concat();
+    assert_eq!(refusal(&long), ControlError::Layout { frame: "TIER", len: 10 });
+}
+
+#[test]
 fn the_longest_hello_fits_its_documented_size() {
     let longest = "a".repeat(stoq_identity::NAME_MAX);
     let node = NodeId::new(&longest, &longest).unwrap();
@@ -74,8 +97,8 @@ fn frames_have_the_documented_layouts() {
 #[test]
 fn unknown_frames_are_skipped() {
     let mut bytes = encoded(&[Frame::Hello(hello())]);
-    // Of the types that are not assigned, the lowest is 7.
-    bytes.extend_from_slice(&[7, 4, 0, 0, 0, 9, 0x40, 0xff, 3, 1, 2, 3, 0x21, 0]);
+    // Of the types that are not assigned, the lowest is 8.
+    bytes.extend_from_slice(&[8, 4, 0, 0, 0, 9, 0x40, 0xff, 3, 1, 2, 3, 0x21, 0]);
     bytes.extend(encoded(&[Frame::TunnelMtu(1500)]));
     assert_eq!(decoded(&bytes), Ok(vec![Frame::Hello(hello()), Frame::TunnelMtu(1500)]));
 }
@@ -267,7 +290,11 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         let total = offset + u32::try_from(bytes.len()).unwrap();
         Frame::Revocations(Chunk { sequence, total, offset, bytes })
     });
-    prop_oneof![goaway, (MIN_TUNNEL_MTU..).prop_map(Frame::TunnelMtu), state, chunk]
+    let tier = (prop::option::of(0..=TIER_MAX), 0..=MBPS_MAX, 0..=MBPS_MAX);
+    let tier = tier.prop_map(|(tier, rate_mbps, link_speed_mbps)| {
+        Frame::Tier(TierNote { tier, rate_mbps, link_speed_mbps })
+    });
+    prop_oneof![goaway, (MIN_TUNNEL_MTU..).prop_map(Frame::TunnelMtu), state, chunk, tier]
 }
 
 proptest! {

@@ -14,6 +14,7 @@ use crate::conn::{Conn, Origin, Own, Stage};
 use crate::link::Key;
 use crate::random;
 use crate::settings::{INITIAL_RTT, V4_GAIN};
+use crate::tls;
 
 /// Least UDP payload with a client's Initial packet (RFC 9000 §14.1).
 const INITIAL_MIN: usize = 1200;
@@ -271,6 +272,7 @@ impl Endpoint {
         self.quic.set_max_send_udp_payload_size(usize::from(max));
         self.quic.set_initial_congestion_window_packets(self.settings.initial_window_packets);
         self.quic.set_initial_rtt(INITIAL_RTT);
+        tls::set_stream_window(&mut self.quic, self.widest);
     }
 }
 

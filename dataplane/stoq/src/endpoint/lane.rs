@@ -4,10 +4,13 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::Peer;
+use crate::admission::Budget;
 use crate::backlog::Backlog;
-use crate::control::BootId;
+use crate::control::{BootId, TierNote};
 use crate::dial::Dialler;
 use crate::link::{Key, SLOTS_MAX, Slot, slots_of};
+use crate::profile::{LinkProfile, TURN};
+use crate::tls::STREAM_WINDOW_MAX;
 
 pub(super) struct Lane {
     pub slot: Slot,
@@ -15,6 +18,8 @@ pub(super) struct Lane {
     /// Connections that this node has dialled for the slot and that were unfinished then; to be looked at
     /// before use, for their numbers may be others' by now.
     pub attempts: Vec<Key>,
+    /// Bytes to which stream windows may be raised on the connection that became ready last.
+    pub stream_window: u32,
     /// Numbers of the connections that this node dialled for the slot, rising.
     pub dialled: u32,
     /// Number of the next super-packet that leaves in slices.
@@ -58,6 +63,14 @@ pub(super) struct Link {
     pub rx_bytes: u64,
     pub rx_packets: u64,
     queue_bytes_max: usize,
+    /// What was set for this link; the defaults otherwise.
+    pub profile: Option<LinkProfile>,
+    /// What this end says of its tier on every connection.
+    pub note: Option<TierNote>,
+    /// What the peer has said since it was asked for last.
+    pub heard: Option<TierNote>,
+    /// How often it may.
+    pub notes: Option<Budget>,
 }
 
 impl Link {
@@ -75,6 +88,10 @@ impl Link {
             rx_bytes: 0,
             rx_packets: 0,
             queue_bytes_max,
+            profile: None,
+            note: None,
+            heard: None,
+            notes: None,
         };
         link.add_lanes(worker, workers, 1);
         link
@@ -96,10 +113,15 @@ impl Link {
             Some(at) => at,
             None => {
                 let slot = Slot::new(number, Dialler::new(&self.peer.endpoints));
+                let mut backlog = Backlog::new(self.queue_bytes_max);
+                if let Some(profile) = &self.profile {
+                    backlog.tune(profile);
+                }
                 self.lanes.push(Lane {
                     slot,
-                    backlog: Backlog::new(self.queue_bytes_max),
+                    backlog,
                     attempts: Vec::new(),
+                    stream_window: 0,
                     dialled: 0,
                     supers: 0,
                     tx_bytes: 0,
@@ -116,16 +138,27 @@ impl Link {
         self.lanes.iter_mut().find(|lane| lane.slot.number == number)
     }
 
+    /// Packets that one of its connections sends before another has its turn.
+    pub fn turn(&self) -> usize {
+        self.profile.map_or(TURN, |profile| usize::from(profile.turn_packets.max(1)))
+    }
+
     pub fn is_up(&self) -> bool {
         self.lanes.iter().any(|lane| lane.slot.is_up())
     }
 
     /// The lane that carries this flow: its own, or the next that is up.
     pub fn lane_for(&mut self, flow: u32) -> Option<&mut Lane> {
+        let spread = self.profile.map_or(usize::MAX, |profile| usize::from(profile.lanes.max(1)));
         let count = self.lanes.len();
-        let first = flow as usize % count.max(1);
+        let first = flow as usize % count.min(spread).max(1);
         let at = (0..count).map(|n| (first + n) % count).find(|&n| self.lanes[n].slot.is_up())?;
         self.lanes.get_mut(at)
+    }
+
+    /// Bytes to which stream windows may be raised on connections that are dialled.
+    pub fn stream_window(&self) -> u32 {
+        self.profile.map_or(STREAM_WINDOW_MAX, |profile| profile.stream_window)
     }
 
     /// Every connection of the link.

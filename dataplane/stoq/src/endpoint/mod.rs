@@ -7,6 +7,7 @@
 //! | [`Endpoint::enqueue`], [`Endpoint::enqueue_slice`] | [`Endpoint::poll_transmit`] |
 //! | [`Endpoint::handle_timeout`] | [`Endpoint::poll_timeout`], [`Endpoint::poll_event`] |
 //! | [`Endpoint::done`], [`Endpoint::set_mesh`] | [`Endpoint::poll_task`] |
+//! | [`Endpoint::set_profile`], [`Endpoint::tell_tier`] | [`Endpoint::take_samples`] |
 //! | [`Endpoint::open_stream`], [`Endpoint::stream_send`] | [`Endpoint::poll_stream`], [`Endpoint::stream_recv`] |
 
 mod accept;
@@ -18,6 +19,7 @@ mod prove;
 mod receive;
 mod status;
 mod streams;
+mod tier;
 mod transmit;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -35,6 +37,7 @@ use self::receive::Receiving;
 pub use self::status::{LinkState, LinkStatus};
 use self::streams::Streams;
 pub use self::streams::{OpenError, STREAMS_MAX, STREAMS_PER_PEER, StreamEvent, StreamId};
+pub use self::tier::LinkSample;
 pub use self::transmit::{ALWAYS_PASSES, Slicing, Undelivered};
 use crate::admission::{Budget, RetryTokens};
 use crate::cid::{CID_LEN, CidKeys};
@@ -171,6 +174,11 @@ pub struct Endpoint {
     handshake_packets_left: u32,
     retries_sent: u64,
     draining: Option<Instant>,
+    /// The widest stream window that a link has asked for: an acceptor does not know yet whose
+    /// connection it makes.
+    widest: u32,
+    /// When samples were taken last.
+    sampled: Instant,
 }
 
 impl Endpoint {
@@ -215,6 +223,8 @@ impl Endpoint {
             retry_budget: Budget::new(RETRY_BURST, RETRY_PER_SECOND, now),
             retries_sent: 0,
             draining: None,
+            widest: tls::STREAM_WINDOW_MAX,
+            sampled: now,
         })
     }
 

@@ -203,13 +203,18 @@ impl Endpoint {
     /// there is a current one. What a silent connection knew says nothing about a path that works,
     /// and its round trip time would have a handshake repeat its packets at once.
     fn inherit(&mut self, peer: PeerId, slot: u8) -> bool {
-        let Some(lane) = self.link(peer).and_then(|link| link.lane(slot)) else { return false };
+        let usual = self.settings.initial_window_packets;
+        let Some(link) = self.link(peer) else { return false };
+        let first = link.profile.map_or(usual, |profile| profile.initial_window_packets.into());
+        let window = link.stream_window();
+        let Some(lane) = link.lane(slot) else { return false };
         let (current, suspect) = (lane.slot.current, lane.slot.suspect);
+        tls::set_stream_window(&mut self.quic, window);
+        self.quic.set_initial_congestion_window_packets(first);
         let path = current.and_then(|member| self.conns.get(member.key)?.active_path());
         if let Some(path) = path.filter(|_| !suspect) {
             let window = path.cwnd / path.pmtu.max(1200);
-            let window = window.max(self.settings.initial_window_packets);
-            self.quic.set_initial_congestion_window_packets(window);
+            self.quic.set_initial_congestion_window_packets(window.max(first));
             self.quic.set_initial_rtt(path.rtt);
         }
         current.is_some()
@@ -344,7 +349,9 @@ impl Endpoint {
         let endpoint = conn.path.remote;
         let (worker, workers) = (self.local.worker, self.local.workers);
         let patience = self.patience(peer, slot);
+        let widest = self.widest;
         let Some(link) = self.link(peer) else { return };
+        let stream_window = if dialled_here { link.stream_window() } else { widest };
         link.add_lanes(worker, workers, hello.workers);
         link.tunnel_mtu = hello.tunnel_mtu.into();
         let Some(lane) = link.lane_or_new(slot) else {
@@ -354,6 +361,7 @@ impl Endpoint {
         if lane.slot.admit(member, local_wins, patience) == Admission::Refused {
             return self.close(key, Code::Superseded, b"the other half of a simultaneous dial won");
         }
+        lane.stream_window = stream_window;
         if dialled_here {
             lane.slot.dialler.reached(endpoint, now);
         }
@@ -363,6 +371,7 @@ impl Endpoint {
             conn.stage = Stage::Ready;
             conn.peer_leaf = Arc::default();
         }
+        self.begin_tier(key, peer);
         if dialled_here || !local_wins {
             self.close_other_attempts(peer, slot, key);
         }
@@ -417,6 +426,7 @@ impl Endpoint {
                 }
             }
             Frame::Goaway(goaway) => self.goaway(peer, slot, goaway, now),
+            Frame::Tier(note) => self.tier_note(peer, note, now),
         }
     }
 

@@ -10,11 +10,9 @@ use crate::conn::Stage;
 use crate::context::CONTEXT_LEN;
 use crate::control::feature;
 use crate::link::Key;
+use crate::profile::TURN;
 use crate::slice::{SLICE_OVERHEAD, Slice};
 use crate::{PeerId, Transmit};
-
-/// Packets that one connection sends before the next one has its turn: a GSO train.
-const TURN: usize = 44;
 
 /// A packet of this size always passes, cut into fragments if need be: the least MTU of IPv6.
 pub const ALWAYS_PASSES: usize = 1280;
@@ -128,9 +126,9 @@ impl Endpoint {
             if self.conns.get(key).is_some_and(|conn| conn.needs_progress) {
                 self.settle(key, now);
             }
-            if let Some(transmit) = self.transmit_on(key, out, now) {
+            if let Some((transmit, turn)) = self.transmit_on(key, out, now) {
                 self.sent_in_turn += 1;
-                if self.sent_in_turn >= TURN {
+                if self.sent_in_turn >= turn {
                     self.end_turn();
                 }
                 return Some(transmit);
@@ -153,25 +151,30 @@ impl Endpoint {
         }
     }
 
-    fn transmit_on(&mut self, key: Key, out: &mut [u8], now: Instant) -> Option<Transmit> {
+    /// The next packet of a connection, and how many it may send in its turn.
+    fn transmit_on(&mut self, key: Key, out: &mut [u8], now: Instant) -> Option<(Transmit, usize)> {
         let conn = self.conns.get_mut(key)?;
         conn.needs_progress = false;
+        let mut turn = TURN;
         let lane = match (conn.stage, conn.peer) {
             (Stage::Ready, Some(peer)) => {
                 let link = self.links.get_mut(peer.0 as usize).and_then(Option::as_mut);
+                turn = link.as_ref().map_or(TURN, |link| link.turn());
                 let lane = link.and_then(|link| link.lane(conn.slot));
                 lane.filter(|lane| lane.slot.current.is_some_and(|current| current.key == key))
             }
             _ => None,
         };
         let drops = &self.local.drops;
-        conn.transmit(out, now, |max| {
+        let backlogged = lane.as_ref().is_some_and(|lane| lane.backlog.packets() > 0);
+        let transmit = conn.transmit(out, now, backlogged, |max| {
             let lane = lane?;
             if lane.slot.is_switching() {
                 return lane.backlog.next_piece(max, drops);
             }
             lane.backlog.next(max, now, drops)
-        })
+        });
+        transmit.map(|transmit| (transmit, turn))
     }
 
     /// Nothing more to send on this connection now: puts it aside until a packet, a timer or

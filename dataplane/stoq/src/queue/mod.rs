@@ -77,6 +77,18 @@ impl Default for QueueConfig {
     }
 }
 
+impl QueueConfig {
+    fn bounded(self) -> Self {
+        Self {
+            flows: self.flows.clamp(1, PACKETS_LIMIT),
+            max_packets: self.max_packets.clamp(1, PACKETS_LIMIT),
+            max_bytes: self.max_bytes.min(i32::MAX as usize),
+            quantum: self.quantum.clamp(QUANTUM_MIN, u32::from(u16::MAX)),
+            ..self
+        }
+    }
+}
+
 /// One flow queue.
 #[derive(Clone, Copy, Debug)]
 struct Flow {
@@ -127,13 +139,7 @@ impl<T: Queued> FqCodel<T> {
     /// An empty queue. Parameters out of their bounds are brought to them.
     #[must_use]
     pub fn new(config: QueueConfig) -> Self {
-        let config = QueueConfig {
-            flows: config.flows.clamp(1, PACKETS_LIMIT),
-            max_packets: config.max_packets.clamp(1, PACKETS_LIMIT),
-            max_bytes: config.max_bytes.min(i32::MAX as usize),
-            quantum: config.quantum.clamp(QUANTUM_MIN, u32::from(u16::MAX)),
-            ..config
-        };
+        let config = config.bounded();
         Self {
             params: Params { target_ns: nanos(config.target), interval_ns: nanos(config.interval) },
             config,
@@ -146,6 +152,13 @@ impl<T: Queued> FqCodel<T> {
             packets: 0,
             bytes: 0,
         }
+    }
+
+    /// Uses this most of items, quantum and target from now on; those out of their bounds are brought to
+    /// them. What waits beyond the most is dropped with the next item that comes.
+    pub fn tune(&mut self, max_packets: u16, quantum: u32, target: Duration) {
+        self.config = QueueConfig { max_packets, quantum, target, ..self.config }.bounded();
+        self.params.target_ns = nanos(target);
     }
 
     /// Items that wait.

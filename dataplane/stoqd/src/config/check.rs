@@ -33,10 +33,13 @@ const MAX_UIDS: usize = 64;
 const MAX_INTERFACE_BYTES: usize = 15;
 /// Longest grace in seconds: a certificate lives a day, so a longer one would check nothing.
 const MAX_LOG_GRACE_S: u32 = 86_400;
-
 /// Longest time in seconds for which expired certificates may be taken: a week is enough to bring an issuer
 /// back from its backup, and who holds a stolen key that was never revoked gains no more than that.
 const MAX_OUTLIVE_S: u32 = 604_800;
+/// Most readings that have to agree: a minute of them.
+const MAX_READINGS: u32 = 240;
+/// Longest stay in a tier in seconds: what is longer is not adaptive.
+const MAX_STAY_S: u32 = 3600;
 /// Least MTU: every IPv6 link carries 1280 bytes (RFC 8200 §5).
 const MIN_MTU: u16 = 1280;
 
@@ -97,9 +100,20 @@ pub(super) fn check(config: &Config, places: &Places<'_>) -> Vec<Problem> {
     check_tunnel(config, &mut findings);
     check_control(config, &mut findings);
     check_limits(config, &mut findings);
+    check_tier(config, &mut findings);
     check_peers(config, &mut findings);
     check_services(config, &mut findings);
     findings.problems
+}
+
+fn check_tier(config: &Config, findings: &mut Findings<'_>) {
+    let tier = config.tier;
+    findings.unless((1..=MAX_READINGS).contains(&tier.readings), "tier.readings", || {
+        format!("expected 1 to {MAX_READINGS} readings, got {}; leave the key out", tier.readings)
+    });
+    findings.unless(tier.stay_s <= MAX_STAY_S, "tier.stay_s", || {
+        format!("expected at most {MAX_STAY_S} seconds, got {}; leave the key out", tier.stay_s)
+    });
 }
 
 fn check_node(config: &Config, findings: &mut Findings<'_>) {

@@ -29,7 +29,7 @@ pub use error::{ConfigError, Problem};
 pub use keys::{KEYS, Key, reference};
 pub use sections::{
     Allowed, Auto, Control, Identity, Limits, Log, LogFormat, LogLevel, Metrics, Node, Offload,
-    Peer, PortChoice, Routes, SenderChoice, Service, Transport, Tunnel,
+    Peer, PortChoice, Routes, SenderChoice, Service, Tier, Transport, Tunnel,
 };
 pub use xdp::Xdp;
 
@@ -65,6 +65,9 @@ pub struct Config {
     /// `[limits]`
     #[serde(default)]
     pub limits: Limits,
+    /// `[tier]`
+    #[serde(default)]
+    pub tier: Tier,
     /// `[[peer]]`, any number of times.
     #[serde(default, rename = "peer")]
     pub peers: Vec<Peer>,

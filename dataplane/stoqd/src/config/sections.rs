@@ -281,6 +281,33 @@ impl Default for Limits {
     }
 }
 
+/// `[tier]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tier {
+    /// Readings in a row that make another tier.
+    pub readings: u32,
+    /// Seconds for which a tier stays at least.
+    pub stay_s: u32,
+}
+
+impl Default for Tier {
+    fn default() -> Self {
+        let rules = stoq_tuning::tier::Rules::default();
+        let stay_s = u32::try_from(rules.stay.as_secs()).unwrap_or(u32::MAX);
+        Self { readings: rules.readings, stay_s }
+    }
+}
+
+impl Tier {
+    /// The rules that tiers change by.
+    #[must_use]
+    pub fn rules(self) -> stoq_tuning::tier::Rules {
+        let stay = std::time::Duration::from_secs(self.stay_s.into());
+        stoq_tuning::tier::Rules { readings: self.readings, stay }
+    }
+}
+
 /// `[[peer]]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

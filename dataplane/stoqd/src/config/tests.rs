@@ -160,6 +160,9 @@ fn senseless_values_are_refused_with_their_line() {
         ("peers  = [\"edge-b\"]", "peers = \"all\"", "service[0].peers"),
         ("[transport]", "log_grace_s = 90000\n[transport]", "identity.log_grace_s"),
         ("[transport]", "outlive_issuer_s = 604801\n[transport]", "identity.outlive_issuer_s"),
+        ("[node]", "tier.readings = 0\n[node]", "tier.readings"),
+        ("[node]", "tier.readings = 241\n[node]", "tier.readings"),
+        ("[node]", "tier.stay_s = 3601\n[node]", "tier.stay_s"),
     ];
     for (from, to, key) in cases {
         let text = refusal(from, to);

@@ -14,6 +14,7 @@ mod servers;
 mod shared;
 mod signer;
 mod state;
+mod tiers;
 mod trust;
 mod workers;
 
@@ -123,6 +124,7 @@ fn start(path: &Path, config: Config) -> Result<(Arc<Shared>, Workers)> {
     shared.send_mesh(&shared.held());
     shared.use_peers()?;
     trust::start(queues.mesh.clone(), Arc::clone(&shared))?;
+    tiers::start(Arc::clone(&shared))?;
     for warning in shared.host_warnings() {
         tracing::warn!("{warning}");
     }

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use crossbeam::channel::bounded;
 use stoq::{LinkState, LinkStatus, PeerId};
-use stoq_control::{Link, PassedOver, Port, Status, Tier, Worker};
+use stoq_control::{Link, PassedOver, Port, Status, Worker};
 use stoq_identity::Span;
 use stoq_telemetry::DropReason;
+use stoq_tuning::tier::{LinkTier, Tier};
 use stoq_xdp::Verdict;
 
 use super::shared::Shared;
+use super::tiers::shown;
 use crate::metrics::{Figures, LinkFigures, Observed, WorkerFigures, xdp_reason};
 use crate::worker::{Command, Report};
 
@@ -26,6 +28,12 @@ impl Shared {
             answer.recv_timeout(PATIENCE).ok()
         };
         self.workers.iter().map(ask).collect()
+    }
+
+    fn links_now(&self, names: &[(PeerId, String)], shares: &Shares<'_>) -> Vec<Link> {
+        let tiers = self.tiers();
+        let tier = |peer: &PeerId| tiers.get(peer).and_then(LinkTier::shown);
+        names.iter().map(|(peer, name)| link(*peer, name, shown(tier(peer)), shares)).collect()
     }
 
     fn drops(&self) -> Vec<(DropReason, u64)> {
@@ -67,8 +75,7 @@ impl Shared {
         }
         let newest = reports.iter().flatten().filter_map(|report| report.newest_sequence);
         warnings.extend(self.mesh_warnings(newest.map(|(_, sequence)| sequence).max()));
-        let links: Vec<Link> =
-            names.iter().map(|(peer, name)| link(*peer, name, &shares)).collect();
+        let links = self.links_now(&names, &shares);
         warnings.extend(outlived(&links));
         let (bundle, revocation_sequence, heads) = {
             let held = self.held();
@@ -148,14 +155,14 @@ fn micros(rtt: Option<Duration>) -> u64 {
     rtt.map_or(0, |rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX))
 }
 
-fn link(peer: PeerId, name: &str, shares: &Shares<'_>) -> Link {
+fn link(peer: PeerId, name: &str, tier: stoq_control::Tier, shares: &Shares<'_>) -> Link {
     let connected = shares.get(peer).find(|share| share.endpoint.is_some());
     let up = || shares.get(peer).filter(|share| share.state == LinkState::Up);
     Link {
         peer: name.to_owned(),
         state: state(peer, shares),
         endpoint: connected.and_then(|share| share.endpoint),
-        tier: Tier::default(),
+        tier,
         key_exchange: connected.and_then(|share| share.key_exchange).unwrap_or_default().to_owned(),
         rtt_us: micros(connected.and_then(|share| share.rtt)),
         datagram_max: up().map(|share| share.datagram_max as u64).min().unwrap_or(0),
@@ -165,7 +172,7 @@ fn link(peer: PeerId, name: &str, shares: &Shares<'_>) -> Link {
     }
 }
 
-fn link_figures(peer: PeerId, name: &str, shares: &Shares<'_>) -> LinkFigures {
+fn link_figures(peer: PeerId, name: &str, tier: Option<Tier>, shares: &Shares<'_>) -> LinkFigures {
     let sum = |of: fn(&LinkStatus) -> u64| shares.get(peer).map(of).sum();
     LinkFigures {
         peer: name.to_owned(),
@@ -179,6 +186,7 @@ fn link_figures(peer: PeerId, name: &str, shares: &Shares<'_>) -> LinkFigures {
         cwnd_bytes: sum(|share| share.congestion_window as u64),
         queue_packets: sum(|share| share.queued_packets as u64),
         expired_s: expired_s(peer, shares),
+        tier: u64::from(tier.map_or(0, Tier::number)),
     }
 }
 
@@ -201,9 +209,13 @@ impl Observed for Shared {
             }
         };
         let (names, shares) = (self.peer_names(), Shares::of(&reports));
+        let tiers = self.tiers();
+        let tier = |peer: &PeerId| tiers.get(peer).and_then(LinkTier::shown);
+        let figures =
+            |(peer, name): &(PeerId, String)| link_figures(*peer, name, tier(peer), &shares);
         Figures {
             workers: self.workers.iter().zip(&reports).map(worker).collect(),
-            links: names.iter().map(|(peer, name)| link_figures(*peer, name, &shares)).collect(),
+            links: names.iter().map(figures).collect(),
             drops: self.drops(),
             xdp: self.xdp_counters(),
         }

@@ -1,5 +1,6 @@
 //! What the main thread and the control thread both act on: configuration, peers, routes.
 
+use std::collections::HashMap;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,11 +11,13 @@ use anyhow::{Context, Result};
 use crossbeam::channel::{Receiver, bounded};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use stoq::PeerId;
 use stoq::tls::Credentials;
 use stoq_control::{CapturePoint, Certificate, ErrorCode, Refusal, Right, Snapshot, Status};
 use stoq_identity::Policy;
 use stoq_port::PortKind;
 use stoq_port::probe::Selection;
+use stoq_tuning::tier::LinkTier;
 use stoq_tunnel::forward::Prefix;
 
 use super::bypass::{Bypass, State};
@@ -46,6 +49,8 @@ pub(super) struct Shared {
     held: Mutex<Held>,
     /// Which worker is asked first for the next stream.
     streams: AtomicUsize,
+    /// The tier of each link that has carried something: no more of them than numbers of peers.
+    tiers: Mutex<HashMap<PeerId, LinkTier>>,
 }
 
 /// What the daemon has made before.
@@ -78,6 +83,7 @@ impl Shared {
             started: Instant::now(),
             held: Mutex::new(held),
             streams: AtomicUsize::new(0),
+            tiers: Mutex::default(),
         }
     }
 
@@ -87,6 +93,10 @@ impl Shared {
 
     pub(super) fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn tiers(&self) -> MutexGuard<'_, HashMap<PeerId, LinkTier>> {
+        self.tiers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn node(&self) -> String {

@@ -7,10 +7,11 @@ use std::time::Instant;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use crossbeam::queue::ArrayQueue;
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use stoq::control::TierNote;
 use stoq::mesh::Mesh;
 use stoq::task::Done;
 use stoq::tls::Credentials;
-use stoq::{Event, LinkStatus, Path, Peer, PeerId, Transmit, Via};
+use stoq::{Event, LinkProfile, LinkSample, LinkStatus, Path, Peer, PeerId, Transmit, Via};
 use stoq_identity::Span;
 use stoq_port::xdp::Lane;
 use stoq_port::{RxMeta, Socket, TxMeta};
@@ -49,6 +50,10 @@ pub enum Command {
     Mesh(Arc<Mesh>),
     /// Tell how it goes.
     Report(Sender<Report>),
+    /// Tell what the links did since this was asked last.
+    Samples(Sender<Vec<LinkSample>>),
+    /// Use these parameters from now on.
+    Tuned(Arc<Tuned>),
     /// Open a stream for a program of this host.
     Stream(Box<Wanted>),
     /// Copy packets out; ends when the tap is full or its reader is gone.
@@ -57,6 +62,17 @@ pub enum Command {
     Plug(Vec<Lane>),
     /// Take leave of all peers and end.
     Drain,
+}
+
+/// What follows from the tiers of links.
+#[derive(Debug)]
+pub struct Tuned {
+    /// The links whose parameters changed, with what the peer is told.
+    pub links: Vec<(PeerId, LinkProfile, TierNote)>,
+    /// Super-packets read from the tunnel device in one turn, at least 1.
+    pub read_burst: usize,
+    /// UDP packets sent in one turn, at least 1.
+    pub transmit_burst: usize,
 }
 
 /// How a worker is doing.
@@ -247,6 +263,9 @@ impl Worker {
                 // Whoever asked may have gone.
                 let _gone = reply.try_send(report);
             }
+            // Whoever asked may have gone.
+            Command::Samples(reply) => drop(reply.try_send(self.endpoint.take_samples(now))),
+            Command::Tuned(tuned) => self.tune(&tuned, now),
             Command::Stream(wanted) => self.open_stream(*wanted, now),
             Command::Tap(tap) => self.tap = Some(tap),
             Command::Plug(lanes) => {
@@ -258,6 +277,15 @@ impl Worker {
                 self.endpoint.drain(now);
                 self.stopping = true;
             }
+        }
+    }
+
+    fn tune(&mut self, tuned: &Tuned, now: Instant) {
+        self.read_burst = tuned.read_burst.max(1);
+        self.transmit_burst = tuned.transmit_burst.max(1);
+        for (peer, profile, note) in &tuned.links {
+            self.endpoint.set_profile(*peer, *profile, now);
+            self.endpoint.tell_tier(*peer, *note);
         }
     }
 

@@ -42,7 +42,7 @@ use stoq_tunnel::forward::Forwarder;
 use stoq_tunnel::icmp::Answerer;
 use stoq_tunnel::packet::FlowHasher;
 
-pub use self::command::{Command, Handle, Inbox, Peering, Report, Stray, mailboxes};
+pub use self::command::{Command, Handle, Inbox, Peering, Report, Stray, Tuned, mailboxes};
 pub use self::desk::{Desk, Errand, MESH_QUEUE, PROOFS_MAX};
 pub use self::inbound::of_lane;
 pub use self::meters::Meters;
@@ -57,8 +57,8 @@ pub use self::tap::{Copied, Point, Tap};
 /// Longest sleep: how old a heartbeat may become on an idle worker.
 const NAP: Duration = Duration::from_millis(500);
 
-/// Packets sent in one turn at most, so that receiving is never kept waiting longer than some
-/// 200 µs.
+/// Packets sent in one turn at most until the tiers of links say otherwise, so that receiving is never
+/// kept waiting longer than some 200 µs.
 const TRANSMIT_BURST: usize = 256;
 
 /// Refused handshakes that are logged, at once and for each second; all are counted.
@@ -158,6 +158,10 @@ pub struct Worker {
     core: Option<usize>,
     /// Refused handshakes that may still be logged: strangers must not fill the log.
     log_budget: Budget,
+    /// Super-packets read from the device in one turn.
+    read_burst: usize,
+    /// Packets sent in one turn.
+    transmit_burst: usize,
     /// The port had no room for the last packet.
     blocked: bool,
     /// Taking leave: ends once all peers were told.
@@ -210,6 +214,8 @@ impl Worker {
             stages: Stages::new(now),
             core: setup.core,
             log_budget: Budget::new(REFUSALS_LOGGED, REFUSALS_LOGGED_PER_S, now),
+            read_burst: outbound::READ_BURST,
+            transmit_burst: TRANSMIT_BURST,
             blocked: false,
             stopping: false,
         };
@@ -274,7 +280,7 @@ impl Worker {
     fn transmit(&mut self, now: Instant) -> Result<usize, WorkerError> {
         let mut sent = 0;
         self.blocked = false;
-        while sent < TRANSMIT_BURST {
+        while sent < self.transmit_burst {
             let Some(slot) = self.port.slot() else {
                 self.blocked = true;
                 break;

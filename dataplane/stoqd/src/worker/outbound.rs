@@ -16,9 +16,9 @@ use stoq_tunnel::vnet::VnetHeader;
 
 use super::{Stage, Worker, WorkerError, failed};
 
-/// Super-packets read in one turn: of 64 kB each, they become some 180 packets, close to what one
-/// turn sends.
-const READ_BURST: usize = 4;
+/// Super-packets read in one turn until the tiers of links say otherwise: of 64 kB each, they become
+/// some 180 packets, close to what one turn sends.
+pub(super) const READ_BURST: usize = 4;
 
 /// Longest TCP header in bytes (RFC 9293 §3.1).
 const TCP_HEADER_MAX: usize = 60;
@@ -28,7 +28,7 @@ impl Worker {
     pub(super) fn read_device(&mut self, now: Instant) -> Result<usize, WorkerError> {
         let mut reads = 0;
         let mut packets = 0;
-        while reads < READ_BURST {
+        while reads < self.read_burst {
             let Some(device) = &mut self.device else { break };
             match device.queue.read(&mut device.buffer).map_err(failed("tunnel device"))? {
                 None => break,
