@@ -146,13 +146,18 @@ fn parse(report: &Value) -> Option<Throughput> {
     Some(Throughput {
         mbps: received.get("bits_per_second")?.as_f64()? / 1e6,
         retransmits: sent.and_then(|sum| sum.get("retransmits")?.as_u64()).unwrap_or(0),
-        lost_percent: end
-            .get("sum")
-            .and_then(|sum| sum.get("lost_percent")?.as_f64())
-            .unwrap_or(0.0),
+        lost_percent: lost_percent(end).unwrap_or(0.0),
         sender_cpu_s: cpu("host_total"),
         receiver_cpu_s: cpu("remote_total"),
     })
+}
+
+/// What did not arrive of a UDP run. By bytes, for iperf3 counts the lost packets of the warm-up too.
+fn lost_percent(end: &Value) -> Option<f64> {
+    let bytes = |side: &str| end.get(side)?.get("bytes")?.as_f64();
+    end.get("sum")?;
+    let (sent, received) = (bytes("sum_sent")?, bytes("sum_received")?);
+    (sent > 0.0).then(|| (100.0 * (1.0 - received / sent)).max(0.0))
 }
 
 #[cfg(test)]
@@ -169,6 +174,17 @@ mod tests {
         let throughput = parse(&report).unwrap();
         assert_eq!((throughput.mbps, throughput.retransmits), (1000.0, 7));
         assert_eq!((throughput.sender_cpu_s, throughput.receiver_cpu_s), (2.0, 1.0));
+    }
+
+    #[test]
+    fn what_udp_lost_is_what_was_sent_and_did_not_arrive() {
+        let report = json!({ "end": {
+            "sum": { "bits_per_second": 1e8, "seconds": 1.0, "lost_percent": 183.0 },
+            "sum_sent": { "bytes": 1000, "seconds": 1.0 },
+            "sum_received": { "bits_per_second": 8e7, "bytes": 800, "seconds": 1.0 } } });
+        let throughput = parse(&report).unwrap();
+        assert!((throughput.lost_percent - 20.0).abs() < 1e-9);
+        assert_eq!(throughput.mbps, 80.0);
     }
 
     #[test]

@@ -39,6 +39,9 @@ pub fn run(plan: &Plan) -> Result<usize> {
     let bed = if plan.direct { Bed::direct()? } else { Bed::new()? };
     leave_out_unknown(&bed, &mut plan, &mut results)?;
     leave_out_above_relay(&bed, &mut plan, &mut results)?;
+    // The load's own: what it does with loss decides what a lossy wire carries.
+    let control = bed.a.namespace.run("cat", ["/proc/sys/net/ipv4/tcp_congestion_control"])?;
+    results.notes.push(format!("congestion control of the TCP streams: {}", control.trim()));
     let settings = plan.settings.iter().map(|(key, value)| format!("set: {key} = {value}"));
     results.notes.extend(settings);
     for round in 1..=plan.rounds {
