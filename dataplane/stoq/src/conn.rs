@@ -443,7 +443,8 @@ impl Conn {
             let stats = self.quic.stats();
             self.governor.settled(stats.acked_bytes + stats.lost_bytes);
             let rtt_min = path.min_rtt.unwrap_or(path.rtt);
-            let view = PathView { rtt: path.rtt, variation: path.rttvar, rtt_min };
+            let view =
+                PathView { rtt: path.rtt, variation: path.rttvar, rtt_min, lost: stats.lost_bytes };
             self.governor.look(view, now);
         }
         // While quiche probes a size it already reports what would fit that size; a packet beyond

@@ -178,7 +178,9 @@ impl Endpoint {
         let path = current.and_then(|member| self.conns.get(member.key)?.active_path());
         if let Some(path) = path.filter(|_| !suspect) {
             let window = path.cwnd / path.pmtu.max(1200);
-            let window = window.max(self.settings.initial_window_packets);
+            // It is the least window of the successor too, so it must not grow with each.
+            let least = self.settings.initial_window_packets;
+            let window = window.clamp(least, 4 * least);
             self.quic.set_initial_congestion_window_packets(window);
             self.quic.set_initial_rtt(path.rtt);
         }
