@@ -1,6 +1,8 @@
 //! One QUIC connection: its handshake, its control stream, and the sealing and opening of packets.
 //! It knows its peer but not the link; the endpoint owns it and acts on what it reports.
 
+mod datagrams;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +19,7 @@ use crate::ends::Ends;
 use crate::fragment::Reassembler;
 use crate::governor::{Governor, PathView};
 use crate::mesh::{Incoming, Mesh, Outgoing};
+use crate::recovery::Recovery;
 use crate::task::Binding;
 use crate::{Path, PeerId, Transmit, tls};
 
@@ -165,6 +168,8 @@ pub(crate) struct Conn {
     /// What to close with once nothing else is to be sent.
     farewell: Option<(Code, Vec<u8>)>,
     governor: Governor,
+    /// There if both ends speak it.
+    recovery: Option<Box<Recovery>>,
     received: usize,
 }
 
@@ -223,6 +228,7 @@ impl Conn {
             outbox: Vec::new(),
             farewell: None,
             governor: Governor::default(),
+            recovery: None,
             received: 0,
         }
     }
@@ -284,16 +290,6 @@ impl Conn {
         }
         // A closed connection opens nothing any more, which is in order.
         if self.stage == Stage::Closing { 0 } else { datagrams - opened }
-    }
-
-    /// The next DATAGRAM payload; none before both ends have said HELLO.
-    pub fn next_datagram(&mut self) -> Option<PacketBuf> {
-        if self.stage != Stage::Ready {
-            return None;
-        }
-        let datagram = self.quic.dgram_recv_buf().ok();
-        self.may_be_cut_off |= datagram.is_some();
-        datagram
     }
 
     /// Moves handshake and control stream on; call until it returns `None`.
@@ -398,8 +394,9 @@ impl Conn {
         self.flush_outbox();
         let ends = self.ends.say(&mut self.quic);
         let mut waiting = self.quic.dgram_send_queue_len();
-        if waiting == 0 && !ends && self.governor.permits(now, self.probe_timeout * 3) {
-            let queued = next(self.datagram_max).map(|payload| self.quic.dgram_send_buf(payload));
+        if waiting == 0 && !ends {
+            let queued =
+                self.next_payload(now, next).map(|payload| self.quic.dgram_send_buf(payload));
             waiting = usize::from(queued.is_some_and(|queued| queued.is_ok()));
         }
         let (len, info) = match self.send_or_close(out) {
@@ -447,12 +444,13 @@ impl Conn {
                 PathView { rtt: path.rtt, variation: path.rttvar, rtt_min, lost: stats.lost_bytes };
             self.governor.look(view, now);
         }
+        let overhead = self.look_at_loss(now);
         // While quiche probes a size it already reports what would fit that size; a packet beyond
         // the proven one would stay in its queue.
         let Some(fits) = self.quic.dgram_max_writable_len() else { return };
         let assumed = self.quic.max_send_udp_payload_size();
         let proven = self.quic.pmtu().unwrap_or(PAYLOAD_MIN);
-        self.datagram_max = fits.saturating_sub(assumed.saturating_sub(proven));
+        self.datagram_max = fits.saturating_sub(assumed.saturating_sub(proven) + overhead);
     }
 
     /// Whether all DATAGRAMs that were sent are acknowledged or lost.

@@ -31,6 +31,7 @@ mod link;
 pub mod mesh;
 pub mod queue;
 pub mod random;
+mod recovery;
 pub mod settings;
 pub mod stream;
 pub mod task;
@@ -48,6 +49,7 @@ pub use endpoint::{
     ALWAYS_PASSES, Endpoint, Event, LinkState, LinkStatus, Local, OpenError, Peer, STREAMS_MAX,
     STREAMS_PER_PEER, StreamEvent, StreamId, Undelivered,
 };
+pub use recovery::Counts as RecoveryCounts;
 pub use stream::{Broken, SERVICE_MAX, Service, ServiceError, StreamCode};
 
 /// A configured peer, for the life of the daemon: it keeps its number over reloads.

@@ -28,6 +28,8 @@ pub struct Settings {
     /// Congestion window at the start in packets. For BBR2 it is also the least window: what random
     /// loss cannot take from a link. What may be in flight is bounded by its delay besides.
     pub initial_window_packets: usize,
+    /// Offer peers to repeat what is lost (context 3).
+    pub recovery: bool,
     /// Bytes that the queue of one slot holds at most.
     pub queue_bytes_max: usize,
 }
@@ -67,6 +69,7 @@ impl Default for Settings {
             congestion: "bbr2".into(),
             // At 20 ms 300 Mbit/s, however many packets are lost. The governor begins with less.
             initial_window_packets: 512,
+            recovery: true,
             queue_bytes_max: 8 << 20,
         }
     }

@@ -99,6 +99,8 @@ pub struct LinkFigures {
     pub tx_packets: u64,
     /// Inner packets received.
     pub rx_packets: u64,
+    /// What became of lost packets.
+    pub recovery: stoq::RecoveryCounts,
     /// Smoothed round-trip time in microseconds.
     pub rtt_us: u64,
     /// Congestion window in bytes.
@@ -236,6 +238,9 @@ const OF_LINKS: &[Family<LinkFigures>] = &[
     ("link_rx_bytes", "Inner bytes received", true, |l| l.rx_bytes),
     ("link_tx_packets", "Inner packets sent", true, |l| l.tx_packets),
     ("link_rx_packets", "Inner packets received", true, |l| l.rx_packets),
+    ("link_resent_packets", "Packets sent again for the peer", true, |l| l.recovery.resent),
+    ("link_recovered_packets", "Lost packets that came again", true, |l| l.recovery.recovered),
+    ("link_given_up_packets", "Lost packets that did not", true, |l| l.recovery.given_up),
     ("link_rtt_microseconds", "Smoothed round-trip time", false, |l| l.rtt_us),
     ("link_cwnd_bytes", "Congestion window", false, |l| l.cwnd_bytes),
     ("link_queue_packets", "Packets that wait for the link", false, |l| l.queue_packets),
@@ -392,13 +397,8 @@ mod tests {
 
     impl Observed for Daemon {
         fn figures(&self) -> Figures {
-            let link = LinkFigures {
-                peer: "edge-b".into(),
-                up: true,
-                tx_bytes: 7,
-                rtt_us: 310,
-                ..LinkFigures::default()
-            };
+            let (peer, up) = ("edge-b".into(), true);
+            let link = LinkFigures { peer, up, tx_bytes: 7, rtt_us: 310, ..LinkFigures::default() };
             let stages = vec![StageFigures { packets: 8, p50_ns: 510, p99_ns: 900 }];
             let worker =
                 WorkerFigures { turns: 3, connections: 2, stages, ..WorkerFigures::default() };

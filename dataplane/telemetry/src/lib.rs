@@ -43,6 +43,8 @@ drop_reasons! {
     FragmentInvalid "fragment_invalid" "A tunnel fragment did not fit the packet it claimed to belong to."
     FragmentTimeout "fragment_timeout" "A fragmented packet was not complete in time, or had to make room for newer ones."
     ContextUnknown "context_unknown" "A datagram carried a context that this version does not know."
+    RecoveryInvalid "recovery_invalid" "A datagram of recovery was cut off, or asked for more than one may."
+    RecoveryLate "recovery_late" "A numbered packet came twice, or after it had been given up."
     DeviceWrite "device_write" "The kernel refused a packet written to the tunnel device."
     DeviceRead "device_read" "A packet read from the tunnel device was malformed."
     OuterMalformed "outer_malformed" "A UDP packet was no QUIC packet."

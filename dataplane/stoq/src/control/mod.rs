@@ -48,7 +48,7 @@ pub const CHUNK_LEN: usize = 4096;
 pub mod feature {
     /// Datagram context 2: a super-packet's header is sent once. Reserved.
     pub const SLICED: u64 = 1 << 0;
-    /// Datagram context 3: recovery packets. Reserved.
+    /// Datagram context 3: what is lost is sent again.
     pub const RECOVERY: u64 = 1 << 1;
 }
 

@@ -8,6 +8,7 @@ use crate::backlog::Backlog;
 use crate::control::BootId;
 use crate::dial::Dialler;
 use crate::link::{Key, SLOTS_MAX, Slot, slots_of};
+use crate::recovery::Counts;
 
 pub(super) struct Lane {
     pub slot: Slot,
@@ -33,6 +34,7 @@ pub(super) struct Link {
     pub peer_left: bool,
     pub rx_bytes: u64,
     pub rx_packets: u64,
+    pub recovery: Counts,
     queue_bytes_max: usize,
 }
 
@@ -49,6 +51,7 @@ impl Link {
             peer_left: false,
             rx_bytes: 0,
             rx_packets: 0,
+            recovery: Counts::default(),
             queue_bytes_max,
         };
         link.add_lanes(worker, workers, 1);

@@ -10,7 +10,7 @@ use super::lane::Link;
 use super::{Endpoint, Event, Peer};
 use crate::cid;
 use crate::conn::{Code, Conn, Origin, Progress, Stage};
-use crate::control::{Frame, Goaway, GoawayReason, Hello, Purpose};
+use crate::control::{Frame, Goaway, GoawayReason, Hello, Purpose, feature};
 use crate::link::{Admission, Key, Member};
 use crate::random;
 use crate::tls::{self, Credentials, TlsError};
@@ -240,7 +240,12 @@ impl Endpoint {
         }
     }
 
+    fn features(&self) -> u64 {
+        if self.settings.recovery { feature::RECOVERY } else { 0 }
+    }
+
     fn our_hello(&mut self, key: Key) -> Option<Hello> {
+        let features = self.features();
         let conn = self.conns.get(key)?;
         let (peer, slot) = (conn.peer?, conn.slot);
         let replaces = matches!(conn.origin, Origin::Dialled { replaces: true, .. });
@@ -252,7 +257,7 @@ impl Endpoint {
         Some(Hello {
             node: self.local.node.clone(),
             boot: self.local.boot,
-            features: 0,
+            features,
             workers: self.local.workers,
             worker: self.local.worker,
             slot,
@@ -263,6 +268,7 @@ impl Endpoint {
     }
 
     fn hello(&mut self, key: Key, hello: &Hello, now: Instant) {
+        let features = self.features();
         let Some(conn) = self.conns.get_mut(key) else { return };
         let Some(peer) = conn.peer else { return };
         let named = self.names.get(hello.node.node()) == Some(&peer);
@@ -276,7 +282,7 @@ impl Endpoint {
             let answer = Hello {
                 node: self.local.node.clone(),
                 boot: self.local.boot,
-                features: 0,
+                features,
                 workers: self.local.workers,
                 worker: self.local.worker,
                 tunnel_mtu: self.local.tunnel_mtu,
@@ -330,8 +336,12 @@ impl Endpoint {
         }
         let came_up = !std::mem::replace(&mut link.was_up, true);
         link.peer_left = false;
+        let recovers = self.features() & hello.features & feature::RECOVERY != 0;
         if let Some(conn) = self.conns.get_mut(key) {
             conn.stage = Stage::Ready;
+            if recovers {
+                conn.begin_recovery();
+            }
         }
         if dialled_here || !local_wins {
             self.close_other_attempts(peer, slot, key);

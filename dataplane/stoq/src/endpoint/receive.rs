@@ -125,7 +125,7 @@ impl Endpoint {
         let Some(peer) = conn.peer else { return };
         let link = self.links.get_mut(peer.0 as usize).and_then(Option::as_mut);
         let Some(link) = link else { return };
-        while let Some(datagram) = conn.next_datagram() {
+        while let Some(datagram) = conn.next_datagram(now, &self.local.drops) {
             let packet = match context::parse(datagram) {
                 Ok(Payload::Packet(packet)) => Ok(Some(packet)),
                 Ok(Payload::Fragment(header, body)) => {
@@ -147,6 +147,7 @@ impl Endpoint {
                 Err(reason) => self.local.drops.count(reason),
             }
         }
+        link.recovery.add(conn.take_recovery_counts());
     }
 
     /// The next inner packet that arrived, and the peer that sent it. Its content is unchecked.

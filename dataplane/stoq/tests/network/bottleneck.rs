@@ -66,12 +66,17 @@ pub struct Bottleneck {
     pub delivered: u64,
     /// Inner packets that reached the second node.
     pub packets: u64,
+    /// Inner packets that came behind a later one.
+    pub disordered: u64,
+    offered: u32,
+    last: u32,
 }
 
 impl Bottleneck {
     pub fn new(nodes: [Node; 2], shape: Shape, seed: u64) -> Self {
         let directions = [Direction::new(shape, seed), Direction::new(shape, seed + 1)];
-        Self { nodes, directions, delivered: 0, packets: 0 }
+        let (delivered, packets, disordered, offered, last) = (0, 0, 0, 0, 0);
+        Self { nodes, directions, delivered, packets, disordered, offered, last }
     }
 
     /// Brings the link up.
@@ -87,7 +92,9 @@ impl Bottleneck {
     pub fn offer(&mut self, packets: usize, len: usize) {
         let waiting = self.nodes[0].endpoint.links()[0].queued_packets;
         for _ in waiting..packets {
-            let packet = PacketBuf::from_slice(&vec![0x45; len]);
+            self.offered += 1;
+            let mut packet = PacketBuf::from_slice(&self.offered.to_be_bytes());
+            packet.extend_from_slice(&vec![0x45; len - 4]);
             let _down = self.nodes[0].endpoint.enqueue(PeerId(0), packet, 1, false, Instant::now());
         }
     }
@@ -101,6 +108,9 @@ impl Bottleneck {
         for (_, packet) in self.nodes[1].received.drain(..) {
             self.delivered += packet.len() as u64;
             self.packets += 1;
+            let number = packet.as_slice().first_chunk().map_or(0, |n| u32::from_be_bytes(*n));
+            self.disordered += u64::from(number <= self.last);
+            self.last = self.last.max(number);
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crossbeam::channel::bounded;
-use stoq::{LinkState, LinkStatus, PeerId};
+use stoq::{LinkState, LinkStatus, PeerId, RecoveryCounts};
 use stoq_control::{Link, PassedOver, Port, Status, Tier, Worker};
 use stoq_telemetry::DropReason;
 use stoq_xdp::Verdict;
@@ -137,10 +137,17 @@ fn link_figures(peer: PeerId, name: &str, reports: &[Option<Report>]) -> LinkFig
         rx_bytes: sum(|share| share.rx_bytes),
         tx_packets: sum(|share| share.tx_packets),
         rx_packets: sum(|share| share.rx_packets),
+        recovery: recovery(peer, reports),
         rtt_us: micros(shares(peer, reports).find_map(|share| share.rtt)),
         cwnd_bytes: sum(|share| share.congestion_window as u64),
         queue_packets: sum(|share| share.queued_packets as u64),
     }
+}
+
+fn recovery(peer: PeerId, reports: &[Option<Report>]) -> RecoveryCounts {
+    let mut counts = RecoveryCounts::default();
+    shares(peer, reports).for_each(|share| counts.add(share.recovery));
+    counts
 }
 
 impl Observed for Shared {

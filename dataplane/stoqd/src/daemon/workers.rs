@@ -20,7 +20,7 @@ use stoq_telemetry::Drops;
 use super::choose::Choice;
 use super::network::{Network, Share};
 use super::state::{State, random};
-use crate::config::Config;
+use crate::config::{Config, Recovery};
 use crate::worker::{
     Command, Desk, Errand, Handle, MESH_QUEUE, PROOFS_MAX, Peering, Setup, Worker, WorkerError,
     mailboxes,
@@ -188,6 +188,7 @@ impl Drawn<'_> {
             connections_max: (limits.connections as usize).div_ceil(workers),
             handshake_packets_per_burst: limits.handshakes_per_poll,
             udp_payload_max: self.network.udp_payload_max,
+            recovery: self.parts.config.transport.recovery == Recovery::Auto,
             ..Settings::default()
         };
         let Queues { to_proofs, to_mesh, .. } = self.parts.queues;
