@@ -177,7 +177,8 @@ impl Receiver {
 
     /// Gives up what should have come by now.
     pub fn handle_timeout(&mut self, now: Instant, counts: &mut Counts) {
-        while let Some((_, number)) = self.give_up.pop_front_if(|due| due.0 <= now) {
+        while let Some(&(_, number)) = self.give_up.front().filter(|due| due.0 <= now) {
+            self.give_up.pop_front();
             // Whatever is missing before it was seen earlier, and has been given up.
             while self.is_missing(number) {
                 self.give_up_oldest(counts);

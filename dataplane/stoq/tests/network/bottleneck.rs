@@ -137,7 +137,9 @@ impl Bottleneck {
         node.endpoint.begin_burst();
         let on_way = &mut self.directions[sender].on_way;
         let mut count = 0;
-        while let Some((_, via, mut bytes)) = on_way.pop_front_if(|packet| packet.0 <= now) {
+        while on_way.front().is_some_and(|packet| packet.0 <= now)
+            && let Some((_, via, mut bytes)) = on_way.pop_front()
+        {
             let via = if via == Via::Dial { Via::Listen(0) } else { Via::Dial };
             assert_eq!(node.endpoint.receive(&mut bytes, Path { local, remote, via }, now), None);
             count += 1;

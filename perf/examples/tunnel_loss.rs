@@ -1,5 +1,5 @@
 //! TCP through tunnels over the bed's relay: 20 ms there and back, and packets lost at random. Needs
-//! root. `loss [-- SUBJECTS [LOSSES [STREAMS [SECONDS [ROUNDS]]]]]`, lists with commas; a subject may be
+//! root. `tunnel_loss [-- SUBJECTS [LOSSES [STREAMS [SECONDS [ROUNDS]]]]]`, lists with commas; a subject may be
 //! given settings, as in `mio:transport.recovery="off"`.
 #![forbid(unsafe_code)]
 

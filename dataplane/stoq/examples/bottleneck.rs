@@ -1,6 +1,6 @@
 //! What a link carries over a path that loses packets at random: a bottleneck with a buffer of 50 ms,
 //! 20 ms there and back, and a sender that never runs dry, for each congestion control.
-//! `cargo run --example loss [-- MBIT_PER_S]`
+//! `cargo run --example bottleneck [-- MBIT_PER_S]`
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a measurement")]
 
 #[path = "../tests/network/bottleneck.rs"]
