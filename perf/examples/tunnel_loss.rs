@@ -1,6 +1,6 @@
 //! TCP through tunnels over the bed's relay: 20 ms there and back, and packets lost at random. Needs
-//! root. `tunnel_loss [-- SUBJECTS [LOSSES [STREAMS [SECONDS [ROUNDS]]]]]`, lists with commas; a subject may be
-//! given settings, as in `mio:transport.recovery="off"`.
+//! root. `tunnel_loss [-- SUBJECTS [LOSSES [STREAMS [SECONDS [ROUNDS [CONTROL]]]]]]`, lists with commas; a subject
+//! may be given a setting, as in `mio:transport.recovery="off"`; CONTROL is the congestion control of TCP.
 #![forbid(unsafe_code)]
 
 use std::env;
@@ -48,7 +48,11 @@ fn main() -> Result<()> {
     let streams = list(3, "1,8", |word| Ok(word.parse::<u32>()?))?;
     let seconds = list(4, "5", |word| Ok(word.parse::<u32>()?))?[0];
     let rounds = list(5, "1", |word| Ok(word.parse::<u64>()?))?[0];
+    let control = list(6, "cubic", |word| Ok(word.to_owned()))?.remove(0);
     let bed = Bed::new()?;
+    for side in [&bed.a, &bed.b] {
+        side.namespace.sysctl("net.ipv4.tcp_congestion_control", &control)?;
+    }
     for round in 1..=rounds {
         for &loss_percent in &losses {
             for &streams in &streams {

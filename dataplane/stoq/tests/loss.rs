@@ -60,13 +60,11 @@ fn random_loss_does_not_take_the_window() {
 fn what_a_path_loses_is_sent_again_and_arrives_in_order() {
     let settings = Settings::default();
     let mut path = path(0.05, [&settings, &settings]);
-    let before = status(&mut path, 0).datagram_max;
     run_until(&mut path, |path| status(path, 1).recovery.recovered >= 100);
     assert_eq!(path.disordered, 0);
     assert!(status(&mut path, 0).recovery.resent >= 100);
     let given_up = status(&mut path, 1).recovery.given_up;
     assert!(given_up < 20, "{given_up} of some hundred lost packets were given up");
-    assert!(status(&mut path, 0).datagram_max >= before, "the path is known better, not worse");
 }
 
 #[test]

@@ -22,9 +22,6 @@ impl Conn {
         if self.stage != Stage::Ready {
             return None;
         }
-        if let Some(recovery) = self.recovery.as_mut() {
-            recovery.handle_timeout(now);
-        }
         loop {
             if let Some(payload) = self.recovery.as_mut().and_then(|recovery| recovery.poll()) {
                 return Some(payload);
@@ -38,6 +35,13 @@ impl Conn {
             if passed.is_some() {
                 return passed;
             }
+        }
+    }
+
+    /// Gives up what should have come by now; afterwards ask for datagrams.
+    pub fn give_up_late(&mut self, now: Instant) {
+        if let Some(recovery) = self.recovery.as_mut() {
+            recovery.handle_timeout(now);
         }
     }
 

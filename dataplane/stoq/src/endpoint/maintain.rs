@@ -80,8 +80,8 @@ impl Endpoint {
             self.check(key, now);
             self.check_retired(key, now);
         }
-        // Payloads that were held for others, and are no longer.
-        self.take_datagrams(key, now);
+        // What is held for others may have waited long enough.
+        self.overdue.push((key, now));
         // What is due leaves with the next poll_transmit, which also sets the next timer.
         self.activate(key);
     }

@@ -153,6 +153,14 @@ impl Endpoint {
     /// The next inner packet that arrived, and the peer that sent it. Its content is unchecked.
     pub fn poll_packet(&mut self) -> Option<(PeerId, PacketBuf)> {
         self.end_run();
+        // Nothing is given up before what waits at the port was read: a late worker must not take the
+        // packet that it has not read for lost.
+        while let Some((key, now)) = self.overdue.pop() {
+            if let Some(conn) = self.conns.get_mut(key) {
+                conn.give_up_late(now);
+            }
+            self.take_datagrams(key, now);
+        }
         self.inbound.pop_front()
     }
 }
