@@ -149,6 +149,7 @@ impl Governor {
             self.cut();
         } else if path.rtt > unloaded + target {
             self.reduce(path.rtt, unloaded + target);
+            self.forgive(path);
         } else {
             self.grow();
         }
@@ -191,6 +192,16 @@ impl Governor {
                 self.unloaded = Some(rtt);
                 self.bound = None;
             }
+            self.reductions = 0;
+        }
+    }
+
+    /// The least bound causes no delay, on all but the slowest paths: what stays is a busy host's, or
+    /// the path's own. So much of it is taken for that as can do no harm if it is not.
+    fn forgive(&mut self, path: PathView) {
+        if self.reductions >= FUTILE && self.bound == Some(BOUND_MIN) {
+            self.unloaded = Some(path.rtt.min(path.rtt_min + TARGET_MAX));
+            self.bound = Some(4 * BOUND_MIN);
             self.reductions = 0;
         }
     }

@@ -78,7 +78,7 @@ impl Recovery {
     /// Takes the connection's totals of packets sent and lost, by which payloads are numbered or not,
     /// and forgets copies that are too old.
     pub fn look(&mut self, sent: u64, lost: u64, now: Instant) {
-        self.policy.look(sent, lost);
+        self.policy.look(sent, lost, now);
         self.sender.expire(now, self.pace.keep());
     }
 

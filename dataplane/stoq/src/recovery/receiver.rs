@@ -44,9 +44,10 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// How long a sender's copy may be of use: until the peer gives up.
+    /// How long a sender's copy may be of use: the last packet of a burst is missed when the next burst
+    /// comes, a round trip later, and asked for until the peer gives up.
     pub fn keep(self) -> Duration {
-        self.hold + self.allowance
+        self.hold * 3
     }
 
     /// For a path with this round trip time, and its variation.
