@@ -1,6 +1,9 @@
 //! One QUIC connection: its handshake, its control stream, and the sealing and opening of packets.
 //! It knows its peer but not the link; the endpoint owns it and acts on what it reports.
 
+mod datagrams;
+mod path;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,8 +18,9 @@ use crate::control::{ControlError, Decoder, Frame, Hello, Proof};
 use crate::endpoint::StreamId;
 use crate::ends::Ends;
 use crate::fragment::Reassembler;
-use crate::governor::{Governor, PathView};
+use crate::governor::Governor;
 use crate::mesh::{Incoming, Mesh, Outgoing};
+use crate::recovery::Recovery;
 use crate::task::Binding;
 use crate::{Path, PeerId, Transmit, tls};
 
@@ -173,6 +177,8 @@ pub(crate) struct Conn {
     /// What to close with once nothing else is to be sent.
     farewell: Option<(Code, Vec<u8>)>,
     pub governor: Governor,
+    /// There if both ends speak it.
+    recovery: Option<Box<Recovery>>,
     received: usize,
 }
 
@@ -233,6 +239,7 @@ impl Conn {
             outbox: Vec::new(),
             farewell: None,
             governor: Governor::default(),
+            recovery: None,
             received: 0,
         }
     }
@@ -294,16 +301,6 @@ impl Conn {
         }
         // A closed connection opens nothing any more, which is in order.
         if self.stage == Stage::Closing { 0 } else { datagrams - opened }
-    }
-
-    /// The next DATAGRAM payload; none before both ends have said HELLO.
-    pub fn next_datagram(&mut self) -> Option<PacketBuf> {
-        if self.stage != Stage::Ready {
-            return None;
-        }
-        let datagram = self.quic.dgram_recv_buf().ok();
-        self.may_be_cut_off |= datagram.is_some();
-        datagram
     }
 
     /// Moves handshake and control stream on; call until it returns `None`.
@@ -409,16 +406,17 @@ impl Conn {
         self.flush_outbox();
         let ends = self.ends.say(&mut self.quic);
         let mut waiting = self.quic.dgram_send_queue_len();
-        let open = waiting == 0 && !ends;
-        let permitted = open && self.governor.permits(now, self.probe_timeout * 3);
-        if permitted {
-            let queued = next(self.datagram_max).map(|payload| self.quic.dgram_send_buf(payload));
+        let mut held = false;
+        if waiting == 0 && !ends {
+            let payload = self.next_payload(now, next);
+            held = payload.is_none();
+            let queued = payload.map(|payload| self.quic.dgram_send_buf(payload));
             waiting = usize::from(queued.is_some_and(|queued| queued.is_ok()));
         }
         let (len, info) = match self.send_or_close(out) {
             Ok(sent) => sent,
             Err(quiche::Error::Done) => {
-                self.governor.rest(waiting > 0 || backlogged && open && !permitted, now);
+                self.governor.rest(waiting > 0 || backlogged && held, now);
                 return None;
             }
             Err(_) => {
@@ -449,60 +447,9 @@ impl Conn {
         self.quic.send(out)
     }
 
-    /// Reads again what received packets and timers may have changed.
-    pub fn refresh(&mut self, now: Instant) {
-        if let Some(path) = self.active_path() {
-            // RFC 9002 §6.2.1, with an acknowledgement delay of 25 ms.
-            self.probe_timeout = path.rtt
-                + (path.rttvar * 4).max(Duration::from_millis(1))
-                + Duration::from_millis(25);
-            let stats = self.quic.stats();
-            self.governor.settled(stats.acked_bytes + stats.lost_bytes);
-            let rtt_min = path.min_rtt.unwrap_or(path.rtt);
-            let view = PathView { rtt: path.rtt, variation: path.rttvar, rtt_min };
-            self.governor.look(view, now);
-        }
-        // While quiche probes a size it already reports what would fit that size; a packet beyond
-        // the proven one would stay in its queue.
-        let Some(fits) = self.quic.dgram_max_writable_len() else { return };
-        let assumed = self.quic.max_send_udp_payload_size();
-        let proven = self.quic.pmtu().unwrap_or(PAYLOAD_MIN);
-        self.datagram_max = fits.saturating_sub(assumed.saturating_sub(proven));
-    }
-
-    /// Whether all DATAGRAMs that were sent are acknowledged or lost.
-    pub fn is_drained(&self) -> bool {
-        self.quic.dgram_send_queue_len() == 0 && self.governor.in_flight() == 0
-    }
-
-    pub fn active_path(&self) -> Option<quiche::PathStats> {
-        self.quic.path_stats().find(|path| path.active)
-    }
-
     /// Starts to close with an application error code: what waits is sent before.
     pub fn close(&mut self, code: Code, reason: &[u8]) {
         self.stage = Stage::Closing;
         self.farewell.get_or_insert_with(|| (code, reason.to_vec()));
-    }
-
-    /// Whether path MTU discovery has ended, or had its time; until then large packets are cut, so
-    /// that no one is told a path MTU that is about to grow.
-    pub fn knows_path_mtu(&self, now: Instant) -> bool {
-        self.quic.pmtu().is_some() || now.saturating_duration_since(self.probing_since) >= PROBING
-    }
-
-    /// Looks for the path MTU again if large packets vanish. Until it is found, only what every
-    /// path carries is sent.
-    pub fn mend_black_hole(&mut self, now: Instant) {
-        let stats = self.quic.stats();
-        let (acked, lost) = (stats.acked_bytes, stats.lost_bytes);
-        if !self.black_hole.check(acked, lost, stats.lost as u64, PAYLOAD_MIN as u64) {
-            return;
-        }
-        self.probing_since = now;
-        self.quic.revalidate_pmtu();
-        self.refresh(now);
-        let max = self.datagram_max;
-        self.quic.dgram_purge_outgoing(|datagram| datagram.len() > max);
     }
 }

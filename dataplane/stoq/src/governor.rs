@@ -8,6 +8,10 @@
 //!
 //! Delay that does not fall when less is in flight is not ours: the path has become longer. Then
 //! the governor takes it as the new unloaded round trip.
+//!
+//! Loss alone is no sign of congestion here: a radio link loses packets at any load, and a site must not
+//! be throttled for it. Only a round that loses much ([`HEAVY`]) is answered, for a path that drops
+//! what it cannot carry without letting it wait would show no delay.
 
 use std::time::{Duration, Instant};
 
@@ -20,6 +24,18 @@ const TARGET_MAX: Duration = Duration::from_millis(20);
 
 /// Least bound in bytes: what RFC 9002 §7.2 lets a connection start with.
 const BOUND_MIN: u64 = 14_720;
+
+/// The bound at the start: what a bottleneck's buffer is likely to take. It doubles in each round
+/// trip until the first reduction.
+const BOUND_FIRST: u64 = 256 * 1400;
+
+/// A round in which this part of the bytes is lost, or more, is answered as delay is: far beyond what
+/// a link that is only bad loses, and below what a link that is offered half as much again as it
+/// carries must lose.
+const HEAVY: f64 = 0.25;
+
+/// Least bytes in a round that say something about its loss: some 30 packets.
+const HEAVY_MIN: u64 = 40_000;
 
 /// Reductions in a row, and the part of the bound that must be gone, before delay that stays is
 /// taken for the path's own.
@@ -37,10 +53,12 @@ pub(crate) struct PathView {
     pub variation: Duration,
     /// The least round trip time ever seen.
     pub rtt_min: Duration,
+    /// Bytes lost since the start.
+    pub lost: u64,
 }
 
 /// Bytes in flight of one connection, and their bound.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Governor {
     sent: u64,
     settled: u64,
@@ -58,6 +76,10 @@ pub(crate) struct Governor {
     /// Delay that may be added, where it is not [`TARGET`].
     target: Option<Duration>,
     full: Fullness,
+    /// There was no reduction yet.
+    starting: bool,
+    /// Bytes lost, and bytes settled, at the last look.
+    then: (u64, u64),
 }
 
 /// For how long something waited because the path took no more, and what was settled when it was asked
@@ -79,6 +101,26 @@ pub(crate) struct Delivered {
     pub lost: u64,
     /// How long something waited because the path took no more.
     pub full: Duration,
+}
+
+impl Default for Governor {
+    fn default() -> Self {
+        Self {
+            sent: 0,
+            settled: 0,
+            peak: 0,
+            bound: Some(BOUND_FIRST),
+            unloaded: None,
+            looked: None,
+            reductions: 0,
+            began: (Duration::ZERO, 0),
+            held_since: None,
+            starting: true,
+            then: (0, 0),
+            target: None,
+            full: Fullness::default(),
+        }
+    }
 }
 
 impl Governor {
@@ -159,14 +201,36 @@ impl Governor {
         self.looked = Some(now);
         let unloaded = self.unloaded.map_or(path.rtt_min, |known| known.min(path.rtt));
         self.unloaded = self.unloaded.map(|_| unloaded);
-        let target =
-            self.target.unwrap_or(TARGET).max(unloaded / 8).max(path.variation * 2).min(TARGET_MAX);
-        if path.rtt > unloaded + target {
+        let target = self.target.unwrap_or(TARGET).max(unloaded / 8);
+        let target = target.max(path.variation * 2).min(TARGET_MAX);
+        if self.lost_much(path.lost) {
+            self.cut();
+        } else if path.rtt > unloaded + target {
             self.reduce(path.rtt, unloaded + target);
+            self.forgive(path);
         } else {
             self.grow();
         }
         self.peak = self.in_flight();
+    }
+
+    /// Whether the path drops more than a bad one loses, since it was asked last.
+    fn lost_much(&mut self, lost: u64) -> bool {
+        let (lost_then, settled_then) = self.then;
+        let settled = self.settled.saturating_sub(settled_then);
+        if settled < HEAVY_MIN {
+            return false;
+        }
+        self.then = (lost, self.settled);
+        lost.saturating_sub(lost_then) as f64 >= settled as f64 * HEAVY
+    }
+
+    /// Much was lost: three quarters of what was in flight, as RFC 9438 §4.6 does about.
+    fn cut(&mut self) {
+        let held = self.bound.map_or(self.peak, |bound| bound.min(self.peak));
+        self.bound = Some((held / 4 * 3).max(BOUND_MIN));
+        self.starting = false;
+        self.reductions = 0;
     }
 
     fn reduce(&mut self, rtt: Duration, wanted: Duration) {
@@ -178,6 +242,7 @@ impl Governor {
             self.began = (rtt, held);
         }
         self.reductions += 1;
+        self.starting = false;
         self.bound = Some(bound);
         let (rtt_then, held_then) = self.began;
         if self.reductions >= FUTILE && bound <= held_then / 2 {
@@ -189,12 +254,22 @@ impl Governor {
         }
     }
 
+    /// The least bound causes no delay, on all but the slowest paths: what stays is a busy host's, or
+    /// the path's own. So much of it is taken for that as can do no harm if it is not.
+    fn forgive(&mut self, path: PathView) {
+        if self.reductions >= FUTILE && self.bound == Some(BOUND_MIN) {
+            self.unloaded = Some(path.rtt.min(path.rtt_min + TARGET_MAX));
+            self.bound = Some(4 * BOUND_MIN);
+            self.reductions = 0;
+        }
+    }
+
     fn grow(&mut self) {
         self.reductions = 0;
         let peak = self.peak;
         // Only a bound that binds is in the way.
         if let Some(bound) = self.bound.as_mut().filter(|bound| peak * 10 >= **bound * 8) {
-            *bound += *bound / 8;
+            *bound += if self.starting { *bound } else { *bound / 8 };
         }
     }
 }
@@ -212,11 +287,16 @@ mod tests {
         rtt_us: u64,
         jitter_us: u64,
         free_at: u64,
-        acks: std::collections::VecDeque<(u64, u64)>,
+        /// When what was sent then is settled, and whether as lost.
+        acks: std::collections::VecDeque<(u64, u64, bool)>,
         srtt: f64,
         variation: f64,
         min: f64,
         settled: u64,
+        lost: u64,
+        /// Part of the packets that is lost, and bytes that wait at most: more are lost too.
+        loss: f64,
+        buffer_us: u64,
         rng: fastrand::Rng,
     }
 
@@ -226,24 +306,47 @@ mod tests {
             let rng = fastrand::Rng::with_seed(7);
             let min = f64::MAX;
             let (free_at, jitter_us, settled, variation) = (0, 0, 0, srtt / 2.0);
-            Self { gap_us, rtt_us, jitter_us, free_at, acks, srtt, variation, min, settled, rng }
+            let (lost, loss, buffer_us) = (0, 0.0, u64::MAX);
+            Self {
+                gap_us,
+                rtt_us,
+                jitter_us,
+                free_at,
+                acks,
+                srtt,
+                variation,
+                min,
+                settled,
+                lost,
+                loss,
+                buffer_us,
+                rng,
+            }
         }
 
         fn send(&mut self, now: u64) {
-            self.free_at = self.free_at.max(now) + self.gap_us;
+            let overflows = self.free_at.saturating_sub(now) > self.buffer_us;
+            if !overflows {
+                self.free_at = self.free_at.max(now) + self.gap_us;
+            }
+            let lost = overflows || self.rng.f64() < self.loss;
             let jitter = self.rng.u64(0..=self.jitter_us);
             let last = self.acks.back().map_or(0, |ack| ack.0);
-            self.acks.push_back(((self.free_at + self.rtt_us + jitter).max(last), now));
+            self.acks.push_back(((self.free_at + self.rtt_us + jitter).max(last), now, lost));
         }
 
         fn receive(&mut self, now: u64) {
             while self.acks.front().is_some_and(|ack| ack.0 <= now) {
-                let (_, sent) = self.acks.pop_front().unwrap();
+                let (_, sent, lost) = self.acks.pop_front().unwrap();
+                self.settled += PACKET;
+                if lost {
+                    self.lost += PACKET;
+                    continue;
+                }
                 let sample = (now - sent) as f64;
                 self.min = self.min.min(sample);
                 self.variation += ((self.srtt - sample).abs() - self.variation) / 4.0;
                 self.srtt += (sample - self.srtt) / 8.0;
-                self.settled += PACKET;
             }
         }
 
@@ -253,6 +356,7 @@ mod tests {
                 rtt: time(self.srtt),
                 variation: time(self.variation),
                 rtt_min: time(self.min.min(self.srtt)),
+                lost: self.lost,
             }
         }
     }
@@ -308,6 +412,29 @@ mod tests {
         path.jitter_us = 10_000;
         let (busy, _) = run(&mut governor, &mut path, 0, 6_000_000);
         assert!(busy > 0.8, "{busy:.3} used");
+    }
+
+    #[test]
+    fn a_path_that_loses_at_random_is_used() {
+        for loss in [0.01, 0.05] {
+            let (mut governor, mut path) = (Governor::default(), Path::new(112, 20_000));
+            path.loss = loss;
+            let (busy, delay_ms) = run(&mut governor, &mut path, 0, 6_000_000);
+            assert!(busy > 0.95, "loss {loss}: {busy:.3} used");
+            assert!(delay_ms < 5.0, "loss {loss}: {delay_ms:.1} ms of queue");
+        }
+    }
+
+    #[test]
+    fn a_path_that_drops_what_it_cannot_carry_is_not_flooded() {
+        // 100 Mbit/s, and not a millisecond of buffer, less than the delay that is aimed at.
+        let (mut governor, mut path) = (Governor::default(), Path::new(112, 20_000));
+        path.buffer_us = 500;
+        run(&mut governor, &mut path, 0, 6_000_000);
+        let (settled, lost) = (path.settled, path.lost);
+        run(&mut governor, &mut path, 6_000_000, 12_000_000);
+        let part = (path.lost - lost) as f64 / (path.settled - settled) as f64;
+        assert!(part < HEAVY, "{part:.3} of what was sent was lost");
     }
 
     #[test]

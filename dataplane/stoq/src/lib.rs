@@ -32,6 +32,7 @@ pub mod mesh;
 mod profile;
 pub mod queue;
 pub mod random;
+mod recovery;
 pub mod settings;
 pub mod slice;
 pub mod stream;
@@ -51,6 +52,7 @@ pub use endpoint::{
     Peer, STREAMS_MAX, STREAMS_PER_PEER, Slicing, StreamEvent, StreamId, Undelivered,
 };
 pub use profile::LinkProfile;
+pub use recovery::Counts as RecoveryCounts;
 pub use stream::{Broken, SERVICE_MAX, Service, ServiceError, StreamCode};
 
 /// A configured peer, for the life of the daemon: it keeps its number over reloads.

@@ -23,7 +23,7 @@ pub struct LinkProfile {
     pub turn_packets: u16,
     /// Slots of this worker that flows are spread over at most, at least 1.
     pub lanes: u8,
-    /// Congestion window of a connection that is dialled from now on, in packets.
+    /// First and least congestion window of a connection that is dialled from now on, in packets.
     pub initial_window_packets: u16,
     /// Bytes to which the window of a stream that the peer sends on may be raised. Fixed by the
     /// handshake: connections with less are replaced, make before break.
@@ -39,7 +39,7 @@ impl Default for LinkProfile {
             queue_packets: 4096,
             turn_packets: TURN as u16,
             lanes: u8::MAX,
-            initial_window_packets: 256,
+            initial_window_packets: 512,
             stream_window: tls::STREAM_WINDOW_MAX,
         }
     }

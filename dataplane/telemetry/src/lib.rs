@@ -45,6 +45,8 @@ drop_reasons! {
     SliceInvalid "slice_invalid" "A slice of a super-packet did not fit the super-packet it claimed to belong to."
     SliceIncomplete "slice_incomplete" "A super-packet lacked a slice: the packets that the slice had a part in are lost."
     ContextUnknown "context_unknown" "A datagram carried a context that this version does not know."
+    RecoveryInvalid "recovery_invalid" "A datagram of recovery was cut off, or asked for more than one may."
+    RecoveryLate "recovery_late" "A numbered packet came twice, or after it had been given up."
     DeviceWrite "device_write" "The kernel refused a packet written to the tunnel device."
     DeviceRead "device_read" "A packet read from the tunnel device was malformed."
     OuterMalformed "outer_malformed" "A UDP packet was no QUIC packet."

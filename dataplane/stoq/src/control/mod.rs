@@ -54,7 +54,7 @@ pub const MBPS_MAX: u32 = 1_600_000;
 pub mod feature {
     /// Datagram context 2: a super-packet's headers are sent once ([`crate::slice`]).
     pub const SLICED: u64 = 1 << 0;
-    /// Datagram context 3: recovery packets. Reserved.
+    /// Datagram context 3: what is lost is sent again.
     pub const RECOVERY: u64 = 1 << 1;
 }
 

@@ -10,6 +10,7 @@ use crate::control::{BootId, TierNote};
 use crate::dial::Dialler;
 use crate::link::{Key, SLOTS_MAX, Slot, slots_of};
 use crate::profile::{LinkProfile, TURN};
+use crate::recovery::Counts;
 use crate::tls::STREAM_WINDOW_MAX;
 
 pub(super) struct Lane {
@@ -62,6 +63,7 @@ pub(super) struct Link {
     pub outlived_at: Option<Instant>,
     pub rx_bytes: u64,
     pub rx_packets: u64,
+    pub recovery: Counts,
     queue_bytes_max: usize,
     /// What was set for this link; the defaults otherwise.
     pub profile: Option<LinkProfile>,
@@ -87,6 +89,7 @@ impl Link {
             outlived_at: None,
             rx_bytes: 0,
             rx_packets: 0,
+            recovery: Counts::default(),
             queue_bytes_max,
             profile: None,
             note: None,

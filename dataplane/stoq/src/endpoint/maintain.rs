@@ -84,6 +84,8 @@ impl Endpoint {
             self.check(key, now);
             self.check_retired(key, now);
         }
+        // What is held for others may have waited long enough.
+        self.overdue.push((key, now));
         // What is due leaves with the next poll_transmit, which also sets the next timer.
         self.activate(key);
     }
@@ -189,7 +191,8 @@ impl Endpoint {
             // quiche's timer ends it; a check would find nothing to do, again and again.
             Stage::Closing => now + CHECK,
         };
-        let due = conn.quic.timeout_instant().map_or(check, |at| at.min(check));
+        let others = [conn.quic.timeout_instant(), conn.recovery_timeout()];
+        let due = others.into_iter().flatten().fold(check, Instant::min);
         let due = due.max(now);
         // An earlier timer stays: it finds nothing to do and sets the next one. To move it with every
         // burst would cost more.

@@ -161,6 +161,8 @@ pub struct Endpoint {
     /// The connection whose packets are being received.
     receiving: Option<Receiving>,
     inbound: VecDeque<(PeerId, Inner)>,
+    /// Connections whose timer has expired, and when, since packets were asked for last.
+    overdue: Vec<(Key, Instant)>,
     events: VecDeque<Event>,
     /// At most two for each connection that is being made, and a few about the mesh.
     tasks: VecDeque<Task>,
@@ -213,6 +215,7 @@ impl Endpoint {
             replies: VecDeque::new(),
             receiving: None,
             inbound: VecDeque::new(),
+            overdue: Vec::new(),
             events: VecDeque::new(),
             tasks: VecDeque::new(),
             mesh: Arc::default(),

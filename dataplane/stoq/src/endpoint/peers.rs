@@ -11,7 +11,7 @@ use super::lane::Link;
 use super::{Endpoint, Event, Peer};
 use crate::cid;
 use crate::conn::{Code, Conn, Origin, Progress, Stage};
-use crate::control::{Frame, Goaway, GoawayReason, Hello, Purpose};
+use crate::control::{Frame, Goaway, GoawayReason, Hello, Purpose, feature};
 use crate::link::{Admission, Key, Member};
 use crate::random;
 use crate::tls::{self, Credentials, TlsError};
@@ -214,7 +214,9 @@ impl Endpoint {
         let path = current.and_then(|member| self.conns.get(member.key)?.active_path());
         if let Some(path) = path.filter(|_| !suspect) {
             let window = path.cwnd / path.pmtu.max(1200);
-            self.quic.set_initial_congestion_window_packets(window.max(first));
+            // It is the least window of the successor too, so it must not grow with each.
+            let window = window.clamp(first, 4 * first);
+            self.quic.set_initial_congestion_window_packets(window);
             self.quic.set_initial_rtt(path.rtt);
         }
         current.is_some()
@@ -273,7 +275,13 @@ impl Endpoint {
         }
     }
 
+    fn features(&self) -> u64 {
+        let recovery = if self.settings.recovery { feature::RECOVERY } else { 0 };
+        self.local.features | recovery
+    }
+
     fn our_hello(&mut self, key: Key) -> Option<Hello> {
+        let features = self.features();
         let conn = self.conns.get(key)?;
         let (peer, slot) = (conn.peer?, conn.slot);
         let replaces = matches!(conn.origin, Origin::Dialled { replaces: true, .. });
@@ -285,7 +293,7 @@ impl Endpoint {
         Some(Hello {
             node: self.local.node.clone(),
             boot: self.local.boot,
-            features: self.local.features,
+            features,
             workers: self.local.workers,
             worker: self.local.worker,
             slot,
@@ -296,6 +304,7 @@ impl Endpoint {
     }
 
     fn hello(&mut self, key: Key, hello: &Hello, now: Instant) {
+        let features = self.features();
         let Some(conn) = self.conns.get_mut(key) else { return };
         let Some(peer) = conn.peer else { return };
         let named = self.names.get(hello.node.node()) == Some(&peer);
@@ -304,13 +313,13 @@ impl Endpoint {
             return self.refuse(key, DropReason::ControlInvalid, Code::PeerUnknown, why);
         }
         conn.hello = Some(hello.clone());
-        conn.features = hello.features & self.local.features;
+        conn.features = hello.features & features;
         if !conn.dialled_here() {
             conn.slot = hello.slot;
             let answer = Hello {
                 node: self.local.node.clone(),
                 boot: self.local.boot,
-                features: self.local.features,
+                features,
                 workers: self.local.workers,
                 worker: self.local.worker,
                 tunnel_mtu: self.local.tunnel_mtu,
@@ -370,6 +379,9 @@ impl Endpoint {
         if let Some(conn) = self.conns.get_mut(key) {
             conn.stage = Stage::Ready;
             conn.peer_leaf = Arc::default();
+            if conn.features & feature::RECOVERY != 0 {
+                conn.begin_recovery();
+            }
         }
         self.begin_tier(key, peer);
         if dialled_here || !local_wins {

@@ -147,7 +147,7 @@ impl Endpoint {
         let Some(peer) = conn.peer else { return };
         let link = self.links.get_mut(peer.0 as usize).and_then(Option::as_mut);
         let Some(link) = link else { return };
-        while let Some(datagram) = conn.next_datagram() {
+        while let Some(datagram) = conn.next_datagram(now, &self.local.drops) {
             let inner = match context::parse(datagram) {
                 Ok(Payload::Packet(packet)) => Ok(Some(Inner::Packet(packet))),
                 Ok(Payload::Slice(slice)) => Ok(Some(Inner::Slice(conn.slot, slice))),
@@ -172,11 +172,20 @@ impl Endpoint {
                 Err(reason) => self.local.drops.count(reason),
             }
         }
+        link.recovery.add(conn.take_recovery_counts());
     }
 
     /// What arrived next for the site, and the peer that sent it. Its content is unchecked.
     pub fn poll_inner(&mut self) -> Option<(PeerId, Inner)> {
         self.end_run();
+        // Nothing is given up before what waits at the port was read: a late worker must not take the
+        // packet that it has not read for lost.
+        while let Some((key, now)) = self.overdue.pop() {
+            if let Some(conn) = self.conns.get_mut(key) {
+                conn.give_up_late(now);
+            }
+            self.take_datagrams(key, now);
+        }
         self.inbound.pop_front()
     }
 }

@@ -8,6 +8,7 @@ use super::lane::Link;
 use crate::PeerId;
 use crate::conn::Conn;
 use crate::context::CONTEXT_LEN;
+use crate::recovery::Counts;
 
 /// State of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,8 @@ pub struct LinkStatus {
     pub expired_for: Duration,
     /// Packets that were lost on the current connections.
     pub lost_packets: u64,
+    /// What became of lost payloads since the start.
+    pub recovery: Counts,
     /// Inner packets that wait in the queues.
     pub queued_packets: usize,
 }
@@ -144,6 +147,7 @@ fn link_status(link: &Link, conns: &mut slab::Slab<Conn>, draining: bool) -> Lin
         expired_for: Duration::ZERO,
         congestion_window: path.as_ref().map_or(0, |path| path.cwnd),
         lost_packets: carrying().map(|conn| conn.quic.stats().lost as u64).sum(),
+        recovery: link.recovery,
         queued_packets: link.lanes.iter().map(|lane| lane.backlog.packets()).sum(),
     }
 }

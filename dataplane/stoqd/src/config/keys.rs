@@ -69,6 +69,8 @@ keys! {
         "With `uring`: let one request receive many packets."
     "transport.sender" restart "\"auto\"" "`auto`, `inline` or `thread`"
         "Whether a worker calls the kernel to send by itself or leaves that to a thread of its own; `auto` takes a thread with `mio` from two cores on, with `uring` from three."
+    "transport.recovery" restart "\"auto\"" "`auto` or `off`"
+        "Whether lost packets are sent again. `auto`: while a path loses some, to peers that do the same."
     "transport.mark" restart "21332" "a number from 1 to 4294967295"
         "Firewall mark (SO_MARK) of outer packets. It keeps them off the tunnel's routes when an allowed prefix covers a peer's endpoint."
     "transport.state" restart "\"/var/lib/stoq\"" "a path"

@@ -29,7 +29,7 @@ pub use error::{ConfigError, Problem};
 pub use keys::{KEYS, Key, reference};
 pub use sections::{
     Allowed, Auto, Control, Identity, Limits, Log, LogFormat, LogLevel, Metrics, Node, Offload,
-    Peer, PortChoice, Routes, SenderChoice, Service, Tier, Transport, Tunnel,
+    Peer, PortChoice, Recovery, Routes, SenderChoice, Service, Tier, Transport, Tunnel,
 };
 pub use xdp::Xdp;
 

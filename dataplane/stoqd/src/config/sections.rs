@@ -71,6 +71,8 @@ pub struct Transport {
     pub multishot: bool,
     /// Which thread calls the kernel to send.
     pub sender: SenderChoice,
+    /// Whether lost packets are sent again.
+    pub recovery: Recovery,
     /// Mark of outer packets, by which they are kept off the tunnel's routes.
     pub mark: u32,
     /// Directory of what must outlive a restart.
@@ -89,6 +91,7 @@ impl Default for Transport {
             gro: true,
             multishot: true,
             sender: SenderChoice::Auto,
+            recovery: Recovery::Auto,
             mark: 0x5354,
             state: PathBuf::from("/var/lib/stoq"),
         }
@@ -107,6 +110,16 @@ pub enum PortChoice {
     Uring,
     /// Plain sockets.
     Mio,
+}
+
+/// `transport.recovery`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recovery {
+    /// While a path loses packets, to peers that have it on too.
+    Auto,
+    /// Never.
+    Off,
 }
 
 /// `transport.sender`

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crossbeam::channel::bounded;
-use stoq::{LinkState, LinkStatus, PeerId};
+use stoq::{LinkState, LinkStatus, PeerId, RecoveryCounts};
 use stoq_control::{Link, PassedOver, Port, Status, Worker};
 use stoq_identity::Span;
 use stoq_telemetry::DropReason;
@@ -182,12 +182,19 @@ fn link_figures(peer: PeerId, name: &str, tier: Option<Tier>, shares: &Shares<'_
         rx_bytes: sum(|share| share.rx_bytes),
         tx_packets: sum(|share| share.tx_packets),
         rx_packets: sum(|share| share.rx_packets),
+        recovery: recovery(peer, shares),
         rtt_us: micros(shares.get(peer).find_map(|share| share.rtt)),
         cwnd_bytes: sum(|share| share.congestion_window as u64),
         queue_packets: sum(|share| share.queued_packets as u64),
         expired_s: expired_s(peer, shares),
         tier: u64::from(tier.map_or(0, Tier::number)),
     }
+}
+
+fn recovery(peer: PeerId, shares: &Shares<'_>) -> RecoveryCounts {
+    let mut counts = RecoveryCounts::default();
+    shares.get(peer).for_each(|share| counts.add(share.recovery));
+    counts
 }
 
 impl Observed for Shared {

@@ -22,7 +22,7 @@ use stoq_tunnel::device::Offloads;
 use super::choose::Choice;
 use super::network::{Network, Share};
 use super::state::{State, random};
-use crate::config::Config;
+use crate::config::{Config, Recovery};
 use crate::worker::{
     Command, Desk, Errand, Handle, MESH_QUEUE, PROOFS_MAX, Peering, Setup, Worker, WorkerError,
     mailboxes,
@@ -185,6 +185,7 @@ impl Drawn<'_> {
             connections_max: (limits.connections as usize).div_ceil(workers),
             handshake_packets_per_burst: limits.handshakes_per_poll,
             udp_payload_max: self.network.udp_payload_max,
+            recovery: self.parts.config.transport.recovery == Recovery::Auto,
             ..Settings::default()
         };
         let Queues { to_proofs, to_mesh, .. } = self.parts.queues;

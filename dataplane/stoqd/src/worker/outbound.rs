@@ -68,8 +68,9 @@ impl Worker {
         let pieces = out.pieces;
         if let Err(mtu) = cut {
             drops.count(DropReason::TooBig);
-            let from = addresses.of_family(&view);
-            let answer = from.and_then(|from| icmp.too_big(packet, &view, mtu, from, now));
+            // As if from the other end: the kernel takes nothing from the device that bears one of its
+            // own addresses as the source.
+            let answer = icmp.too_big(packet, &view, mtu, view.destination, now);
             write_answer(&mut device.queue, answer, drops);
         }
         pieces
