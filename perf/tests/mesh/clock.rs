@@ -170,3 +170,36 @@ fn a_mesh_without_an_issuer_goes_on_when_its_backup_is_restored_elsewhere() {
     clock.advance(RENEWAL).unwrap();
     wait_for_renewal(&hosts[1], before);
 }
+
+#[test]
+fn without_any_issuer_links_live_on_by_the_operators_policy_alone() {
+    let Some(fixture) = fixture("without_any_issuer_links_live_on_by_policy") else { return };
+    let clock = TestClock::new(fixture.bed.folder()).unwrap();
+    let mut hosts = mesh_by(&clock, &fixture, 3);
+    // edge-c keeps the default.
+    for host in &hosts[..2] {
+        let file = host.file("/etc/stoq/stoqd.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let text = text.replace("[identity]", "[identity]\noutlive_issuer_s = 604800");
+        std::fs::write(&file, text).unwrap();
+        host.ctl(&["reload"]).unwrap();
+    }
+    let ping = Pings::start(&hosts[0], hosts[1].tunnel(Family::V6).unwrap()).unwrap();
+    for host in &mut hosts {
+        host.kill_hypermeshd().unwrap();
+    }
+    clock.advance(LIFE).unwrap();
+    wait::until("the end of the link to edge-c", SOON * 2, || {
+        match link_state(&hosts[2], "edge-a") {
+            state if state == "up" => Err(state),
+            _ => Ok(()),
+        }
+    })
+    .unwrap();
+    goes_on(&ping);
+    let status = hosts[0].status().unwrap();
+    assert!(status["warnings"].to_string().contains("outlive_issuer_s"), "{status}");
+    let log = hosts[0].stoqd_log();
+    let said = log.lines().filter(|line| line.contains("is taken all the same")).count();
+    assert!((1..=2).contains(&said), "{said} lines: {log}");
+}

@@ -2,11 +2,18 @@
 
 use crate::{SOON, fixture};
 use stoq_perf::bed::Family;
+use stoq_perf::measure::iperf::{Load, Transfer};
 use stoq_perf::mesh::{self, Pings};
 use stoq_perf::wait;
 
 /// Answers that show that a flow goes on: two seconds of them.
 const GOES_ON: u64 = 200;
+
+/// A stream that any host carries beside others that are busy.
+const RATE_MBIT: u32 = 20;
+
+/// How long it runs: joining takes a part of that.
+const TRANSFER_S: u32 = 5;
 
 #[test]
 fn a_fourth_host_joins_and_hypermeshd_is_killed_without_a_packet_lost() {
@@ -22,8 +29,16 @@ fn a_fourth_host_joins_and_hypermeshd_is_killed_without_a_packet_lost() {
         })
         .collect();
 
+    let ends = (&hosts[0].guest.namespace, &hosts[1].guest.namespace);
+    let to = hosts[1].tunnel(Family::V6).unwrap();
+    let logs = fixture.bed.folder();
+    let transfer =
+        Transfer::start(ends, to, Load::TcpAt(RATE_MBIT), (0, TRANSFER_S), logs).unwrap();
     let token = hosts[0].token(&fourth.name).unwrap();
     fourth.join(&token).unwrap();
+    let reached = transfer.finish().unwrap();
+    println!("a fourth host joined meanwhile: {reached:?}");
+    assert!(reached.mbps > f64::from(RATE_MBIT) * 0.9, "{reached:?}");
     hosts.push(fourth);
     mesh::wait_for_full_mesh(&hosts).unwrap();
     for host in &mut hosts {
