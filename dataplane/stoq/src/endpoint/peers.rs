@@ -24,8 +24,9 @@ const YIELD: Duration = Duration::from_millis(400);
 /// How long another attempt leaves it to the one that said HELLO: a round trip on the slowest paths.
 const HELLO_PATIENCE: Duration = Duration::from_secs(1);
 
-/// For how long no other attempt begins beside one that was answered: some repetitions of a lost packet.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
+/// For how long no other attempt begins beside one that was answered: the repetition of a lost packet, and
+/// little enough that a link is back within 3 s also where the path was lost in the middle of the attempt.
+const ANSWER_PATIENCE: Duration = Duration::from_millis(750);
 
 /// The longest wait of a successor.
 const SWITCH_MAX: Duration = Duration::from_secs(1);
