@@ -73,6 +73,16 @@ pub(crate) enum Origin {
     Accepted,
 }
 
+impl Origin {
+    /// The slot that it was dialled for; an acceptor learns it from HELLO.
+    fn slot(self) -> u8 {
+        match self {
+            Self::Dialled { slot, .. } => slot,
+            Self::Accepted => 0,
+        }
+    }
+}
+
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
@@ -190,17 +200,13 @@ impl Conn {
         now: Instant,
         own: Own,
     ) -> Self {
-        let slot = match origin {
-            Origin::Dialled { slot, .. } => slot,
-            Origin::Accepted => 0,
-        };
         Self {
             quic: Box::new(quic),
             path,
             origin,
             stage: Stage::Handshake,
             peer: None,
-            slot,
+            slot: origin.slot(),
             serial: own.serial,
             identity: own.identity,
             peer_identity: None,

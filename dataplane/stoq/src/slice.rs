@@ -103,8 +103,8 @@ impl Slice {
             let ([t0, t1], [s0, s1]) = (total.to_be_bytes(), size.to_be_bytes());
             datagram.prepend(&[t0, t1, s0, s1, headers]);
         }
-        let flags =
-            u8::from(self.head.is_some()) * FLAG_HEAD | u8::from(self.congested) * FLAG_CONGESTED;
+        let head = if self.head.is_some() { FLAG_HEAD } else { 0 };
+        let flags = head | if self.congested { FLAG_CONGESTED } else { 0 };
         let ([n0, n1], [o0, o1]) = (self.number.to_be_bytes(), self.offset.to_be_bytes());
         datagram.prepend(&[context::SLICED, flags, n0, n1, o0, o1]);
         datagram

@@ -82,6 +82,12 @@ mod tests {
         check(Plan::new(header, &packet, &view).unwrap().uncut().unwrap())
     }
 
+    /// Bytes of a part, with what a head takes besides the headers.
+    fn len(part: &Part<'_>) -> usize {
+        let head = if part.headers.is_empty() { 0 } else { 5 };
+        part.headers.len() + head + part.payload.len()
+    }
+
     #[test]
     fn parts_fill_their_room_and_join_to_the_payload() {
         for (payload, copies) in [(1, 1), (3_000, 1), (60_000, 2)] {
@@ -90,16 +96,9 @@ mod tests {
                 let joined: Vec<u8> = parts.iter().flat_map(|part| part.payload.to_vec()).collect();
                 assert_eq!(joined, uncut.payload);
                 assert_eq!(parts.iter().filter(|part| !part.headers.is_empty()).count(), copies);
-                let lens = parts.iter().map(|part| {
-                    let head = if part.headers.is_empty() { 0 } else { 5 };
-                    part.headers.len() + head + part.payload.len()
-                });
-                let (last, full) = lens
-                    .collect::<Vec<_>>()
-                    .split_last()
-                    .map(|(last, full)| (*last, full.to_vec()))
-                    .unwrap();
-                assert!(last <= 1_400 && full.iter().all(|&len| len == 1_400));
+                let lens: Vec<_> = parts.iter().map(len).collect();
+                let (last, full) = lens.split_last().unwrap();
+                assert!(*last <= 1_400 && full.iter().all(|&len| len == 1_400));
                 assert!(parts.windows(2).all(|two| {
                     usize::from(two[1].offset) == usize::from(two[0].offset) + two[0].payload.len()
                 }));

@@ -115,9 +115,9 @@ impl AssembleError {
 #[derive(Debug, Default)]
 pub struct Assembler {
     /// In the order in which they began.
-    open: Vec<Box<Open>>,
+    open: Vec<Open>,
     /// Their memory, for the next ones.
-    spare: Vec<Box<Open>>,
+    spare: Vec<Open>,
 }
 
 impl Assembler {
