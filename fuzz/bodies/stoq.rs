@@ -9,6 +9,7 @@ use stoq::context::{self, Payload};
 use stoq::control::{ControlError, Decoder, Frame, MAX_FRAME_LEN};
 use stoq::fragment::{MAX_INCOMPLETE, MAX_TOTAL_LEN, REASSEMBLY_TIMEOUT, Reassembler};
 use stoq::queue::ecn;
+use stoq::slice;
 use stoq::stream::{SERVICE_MAX, header_missing, parse_header};
 use stoq_buffer::PacketBuf;
 
@@ -89,7 +90,7 @@ fn take(reassembler: &mut Reassembler, datagram: &[u8], now: Instant) -> bool {
         Ok(Payload::Slice(slice)) => {
             assert!(slice.payload_len() > 0);
             let (number, offset, head) = (slice.number, slice.offset, slice.head);
-            let Ok(Payload::Slice(again)) = context::parse(slice.seal()) else {
+            let Ok(Payload::Slice(again)) = context::parse(slice::seal(slice)) else {
                 panic!("a slice that was read is none");
             };
             assert_eq!((again.number, again.offset, again.head), (number, offset, head));

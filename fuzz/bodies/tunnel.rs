@@ -6,10 +6,10 @@ use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use stoq_buffer::PacketBuf;
+use stoq_buffer::{Head, PacketBuf, Slice};
 use stoq_checksum::Sum;
 use stoq_telemetry::Drops;
-use stoq_tunnel::assemble::{Assembler, Head, LIFE, Slice};
+use stoq_tunnel::assemble::{Assembler, LIFE};
 use stoq_tunnel::coalesce::Coalescer;
 use stoq_tunnel::device::{Offloads, Sink};
 use stoq_tunnel::forward::Prefix;
@@ -97,11 +97,11 @@ pub fn slices(mut data: &[u8]) {
         let (body, rest) = rest.split_at(rest.len().min(usize::from(word(l0, l1))));
         data = rest;
         let head = Head { total: word(t0, t1), size: word(s0, s1), headers };
-        let head = Some(head).filter(|_| flags & 1 != 0 && usize::from(headers) <= body.len());
+        let head = Some(head).filter(|_| flags & 1 != 0);
         let (number, offset, congested) = (number.into(), word(o0, o1), flags & 2 != 0);
         let body = PacketBuf::from_slice(body);
-        let slice = Slice { lane: (0, 0), number, offset, congested, head, body };
-        let _refused = assembler.push(slice, now, |_| true, &mut sink, &drops);
+        let slice = Slice { number, offset, congested, head, body };
+        let _refused = assembler.push((0, 0), slice, now, |_| true, &mut sink, &drops);
         if flags & 4 != 0 {
             assembler.flush(now, &mut sink, &drops);
             assert!(assembler.timeout().is_none_or(|at| at > now));

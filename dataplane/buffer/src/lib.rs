@@ -6,11 +6,15 @@
 
 use std::cell::RefCell;
 
+mod slice;
+
+pub use slice::{Head, Slice};
+
 /// Room kept free in front of a packet, so that headers are prepended without moving it.
 ///
-/// The longest thing ever prepended is a fragment header: a context varint (1 byte), a packet
-/// number (4 bytes), offset and length (4 bytes); 16 keeps the payload aligned.
-pub const HEADROOM: usize = 16;
+/// The longest that is ever prepended is the head of a slice (context, flags, number, offset: 6 bytes; lengths:
+/// 5) and what recovery puts in front (context, kind, number: 6); 32 keeps the payload aligned.
+pub const HEADROOM: usize = 32;
 
 /// Capacity of a pooled buffer: one datagram at an MTU of 1500 with headroom, in a 2 KiB slab.
 pub const SLAB: usize = 2048;

@@ -4,14 +4,14 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use stoq_buffer::PacketBuf;
+use stoq_buffer::{PacketBuf, Slice};
 use stoq_telemetry::{DropReason, Drops};
 
 use crate::context::{self, CONTEXT_LEN};
 use crate::fragment::Fragmenter;
 use crate::profile::LinkProfile;
 use crate::queue::{FqCodel, QueueConfig, Queued, ecn};
-use crate::slice::{self, Slice};
+use crate::slice;
 
 /// What waits.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl Backlog {
         now: Instant,
         drops: &Drops,
     ) {
-        let slice = Waiting::Slice(slice.seal(), understands_marks);
+        let slice = Waiting::Slice(slice::seal(slice), understands_marks);
         self.queue.enqueue(slice, flow, now, |_, reason| drops.count(reason));
     }
 

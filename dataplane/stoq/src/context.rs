@@ -4,12 +4,12 @@
 //! Owns the numbers. Called by the link for each datagram, on the packet path: a body is never
 //! copied, the context is cut off its front.
 
-use stoq_buffer::PacketBuf;
+use stoq_buffer::{PacketBuf, Slice};
 use stoq_telemetry::DropReason;
 use thiserror::Error;
 
 use crate::fragment::{FRAGMENT_HEADER_LEN, FragmentHeader};
-use crate::slice::{Slice, SliceError};
+use crate::slice::{self, SliceError};
 use crate::varint;
 
 /// Context 0: the body is one IP packet.
@@ -86,7 +86,7 @@ pub fn parse(mut datagram: PacketBuf) -> Result<Payload, ContextError> {
             datagram.advance(FRAGMENT_HEADER_LEN);
             Ok(Payload::Fragment(header, datagram))
         }
-        Ok(SLICED) => Ok(Payload::Slice(Slice::parse(datagram)?)),
+        Ok(SLICED) => Ok(Payload::Slice(slice::parse(datagram)?)),
         _ => Err(ContextError::Unknown { got: Some(context) }),
     }
 }

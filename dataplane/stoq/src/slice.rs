@@ -5,10 +5,10 @@
 //! each datagram to the brim; the other end gives its kernel a super-packet again. A datagram carries 46
 //! to 66 bytes more payload that way, and no checksum is computed or checked for what the AEAD protects.
 //!
-//! Owns the format ([`Slice`]). What the headers say is not looked at here: the tunnel cuts and joins
+//! Owns the format of a [`Slice`]. What the headers say is not looked at here: the tunnel cuts and joins
 //! super-packets. Called by the link on the packet path.
 
-use stoq_buffer::PacketBuf;
+use stoq_buffer::{Head, PacketBuf, Slice};
 use stoq_telemetry::DropReason;
 use thiserror::Error;
 
@@ -28,32 +28,6 @@ const FLAG_HEAD: u8 = 1;
 
 /// A queue on the way wants the flow to slow down (RFC 3168 §5).
 const FLAG_CONGESTED: u8 = 2;
-
-/// What is said of a super-packet once, beside its headers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Head {
-    /// Length of the payload in bytes: not 0.
-    pub total: u16,
-    /// Payload bytes of each of its packets but the last, which may have less: not 0.
-    pub size: u16,
-    /// Length of the headers in bytes, which the slice's body begins with: not 0.
-    pub headers: u8,
-}
-
-/// A part of a super-packet.
-#[derive(Debug)]
-pub struct Slice {
-    /// Number of the super-packet in its slot and direction; wraps.
-    pub number: u16,
-    /// Where the payload belongs in that of the super-packet, in bytes.
-    pub offset: u16,
-    /// The packets that it is part of experienced congestion.
-    pub congested: bool,
-    /// In the first slice, and wherever the sender wants to be sure.
-    pub head: Option<Head>,
-    /// The headers, if there is a head, and a part of the payload: at least one byte.
-    pub body: PacketBuf,
-}
 
 /// Why a slice is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -88,62 +62,56 @@ impl SliceError {
     }
 }
 
-impl Slice {
-    /// Length of the part of the payload in bytes.
-    #[must_use]
-    pub fn payload_len(&self) -> usize {
-        self.body.len() - self.head.map_or(0, |head| usize::from(head.headers))
+/// Puts context and header in front of a slice's body, into its headroom.
+#[must_use]
+pub fn seal(slice: Slice) -> PacketBuf {
+    let Slice { number, offset, congested, head, body: mut datagram } = slice;
+    if let Some(Head { total, size, headers }) = head {
+        let ([t0, t1], [s0, s1]) = (total.to_be_bytes(), size.to_be_bytes());
+        datagram.prepend(&[t0, t1, s0, s1, headers]);
     }
-
-    /// Puts context and header in front of the body, into its headroom.
-    #[must_use]
-    pub fn seal(self) -> PacketBuf {
-        let mut datagram = self.body;
-        if let Some(Head { total, size, headers }) = self.head {
-            let ([t0, t1], [s0, s1]) = (total.to_be_bytes(), size.to_be_bytes());
-            datagram.prepend(&[t0, t1, s0, s1, headers]);
-        }
-        let head = if self.head.is_some() { FLAG_HEAD } else { 0 };
-        let flags = head | if self.congested { FLAG_CONGESTED } else { 0 };
-        let ([n0, n1], [o0, o1]) = (self.number.to_be_bytes(), self.offset.to_be_bytes());
-        datagram.prepend(&[context::SLICED, flags, n0, n1, o0, o1]);
-        datagram
+    let mut flags = if head.is_some() { FLAG_HEAD } else { 0 };
+    if congested {
+        flags |= FLAG_CONGESTED;
     }
+    let ([n0, n1], [o0, o1]) = (number.to_be_bytes(), offset.to_be_bytes());
+    datagram.prepend(&[context::SLICED, flags, n0, n1, o0, o1]);
+    datagram
+}
 
-    /// Reads what follows the context.
-    ///
-    /// # Errors
-    /// When it is no slice, or contradicts itself.
-    pub fn parse(mut body: PacketBuf) -> Result<Self, SliceError> {
-        let truncated = SliceError::Truncated { got: body.len() };
-        let Some(&[flags, n0, n1, o0, o1]) = body.as_slice().first_chunk() else {
+/// Reads what follows the context of a slice.
+///
+/// # Errors
+/// When it is no slice, or contradicts itself.
+pub fn parse(mut body: PacketBuf) -> Result<Slice, SliceError> {
+    let truncated = SliceError::Truncated { got: body.len() };
+    let Some(&[flags, n0, n1, o0, o1]) = body.as_slice().first_chunk() else {
+        return Err(truncated);
+    };
+    if flags & !(FLAG_HEAD | FLAG_CONGESTED) != 0 {
+        return Err(SliceError::Invalid { flags });
+    }
+    body.advance(FIXED_LEN);
+    let mut head = None;
+    if flags & FLAG_HEAD != 0 {
+        let Some(&[t0, t1, s0, s1, headers]) = body.as_slice().first_chunk() else {
             return Err(truncated);
         };
-        if flags & !(FLAG_HEAD | FLAG_CONGESTED) != 0 {
+        let (total, size) = (u16::from_be_bytes([t0, t1]), u16::from_be_bytes([s0, s1]));
+        if total == 0 || size == 0 || headers == 0 {
             return Err(SliceError::Invalid { flags });
         }
-        body.advance(FIXED_LEN);
-        let mut head = None;
-        if flags & FLAG_HEAD != 0 {
-            let Some(&[t0, t1, s0, s1, headers]) = body.as_slice().first_chunk() else {
-                return Err(truncated);
-            };
-            let (total, size) = (u16::from_be_bytes([t0, t1]), u16::from_be_bytes([s0, s1]));
-            if total == 0 || size == 0 || headers == 0 {
-                return Err(SliceError::Invalid { flags });
-            }
-            body.advance(HEAD_LEN);
-            head = Some(Head { total, size, headers });
-        }
-        if body.len() <= head.map_or(0, |head| usize::from(head.headers)) {
-            return Err(truncated);
-        }
-        let (number, offset) = (u16::from_be_bytes([n0, n1]), u16::from_be_bytes([o0, o1]));
-        let slice = Self { number, offset, congested: flags & FLAG_CONGESTED != 0, head, body };
-        let end = usize::from(offset) + slice.payload_len();
-        let total = usize::from(head.map_or(u16::MAX, |head| head.total));
-        if end > total { Err(SliceError::OutOfBounds { end, total }) } else { Ok(slice) }
+        body.advance(HEAD_LEN);
+        head = Some(Head { total, size, headers });
     }
+    if body.len() <= head.map_or(0, |head| usize::from(head.headers)) {
+        return Err(truncated);
+    }
+    let (number, offset) = (u16::from_be_bytes([n0, n1]), u16::from_be_bytes([o0, o1]));
+    let slice = Slice { number, offset, congested: flags & FLAG_CONGESTED != 0, head, body };
+    let end = usize::from(offset) + slice.payload_len();
+    let total = usize::from(head.map_or(u16::MAX, |head| head.total));
+    if end > total { Err(SliceError::OutOfBounds { end, total }) } else { Ok(slice) }
 }
 
 /// Sets the mark of congestion in a sealed slice.
@@ -174,7 +142,7 @@ mod tests {
         for head in [None, Some(Head { total: 9000, size: 1348, headers: 3 })] {
             let slice = slice(head, b"hhhpayload");
             let at = slice.body.as_slice().as_ptr();
-            let read = reread(slice.seal());
+            let read = reread(seal(slice));
             assert_eq!((read.number, read.offset, read.congested), (0xfffe, 1400, false));
             assert_eq!((read.head, read.body.as_slice()), (head, b"hhhpayload".as_slice()));
             assert_eq!(read.body.as_slice().as_ptr(), at);
@@ -184,17 +152,17 @@ mod tests {
 
     #[test]
     fn overhead_and_mark_are_where_they_are_said_to_be() {
-        let mut sealed = slice(None, b"x").seal();
+        let mut sealed = seal(slice(None, b"x"));
         assert_eq!(sealed.len(), SLICE_OVERHEAD + 1);
         mark_ce(sealed.as_mut_slice());
         assert!(reread(sealed).congested);
         let head = Some(Head { total: 2000, size: 1, headers: 1 });
-        assert_eq!(slice(head, b"hx").seal().len(), SLICE_OVERHEAD + HEAD_LEN + 2);
+        assert_eq!(seal(slice(head, b"hx")).len(), SLICE_OVERHEAD + HEAD_LEN + 2);
     }
 
     #[test]
     fn what_is_no_slice_is_refused() {
-        let parse = |bytes: &[u8]| Slice::parse(PacketBuf::from_slice(bytes)).unwrap_err();
+        let parse = |bytes: &[u8]| parse(PacketBuf::from_slice(bytes)).unwrap_err();
         assert_eq!(parse(&[0, 0, 0, 0]), SliceError::Truncated { got: 4 });
         assert_eq!(parse(&[0, 0, 0, 0, 0]), SliceError::Truncated { got: 5 });
         assert_eq!(parse(&[4, 0, 0, 0, 0, 1]), SliceError::Invalid { flags: 4 });
@@ -215,8 +183,8 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_is_read_can_be_written_again(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-            if let Ok(slice) = Slice::parse(PacketBuf::from_slice(&bytes)) {
-                let sealed = slice.seal();
+            if let Ok(slice) = parse(PacketBuf::from_slice(&bytes)) {
+                let sealed = seal(slice);
                 prop_assert_eq!(&sealed.as_slice()[CONTEXT_LEN..], &bytes[..]);
             }
         }

@@ -9,8 +9,8 @@ use network::{Node, pki, run_until};
 use stoq::PeerId;
 use stoq::control::feature;
 use stoq::settings::Settings;
-use stoq::slice::{HEAD_LEN, Head, Slice};
-use stoq_buffer::PacketBuf;
+use stoq::slice::HEAD_LEN;
+use stoq_buffer::{Head, PacketBuf, Slice};
 
 const FLOW: u32 = 1;
 const PEER: PeerId = PeerId(0);

@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use stoq_buffer::PacketBuf;
+use stoq_buffer::{PacketBuf, Slice};
 use stoq_telemetry::DropReason;
 
 use super::Endpoint;
@@ -15,7 +15,6 @@ use crate::conn::Stage;
 use crate::context::{self, Payload};
 use crate::link::Key;
 use crate::settings::V4_GAIN;
-use crate::slice::Slice;
 use crate::{Path, PeerId};
 
 /// Packets of one connection, or DATAGRAMs in them, after which these are taken out: a GRO train,

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use stoq_buffer::PacketBuf;
+use stoq_buffer::{PacketBuf, Slice};
 use stoq_telemetry::DropReason;
 
 use super::Endpoint;
@@ -11,7 +11,7 @@ use crate::context::CONTEXT_LEN;
 use crate::control::feature;
 use crate::link::Key;
 use crate::profile::TURN;
-use crate::slice::{SLICE_OVERHEAD, Slice};
+use crate::slice::SLICE_OVERHEAD;
 use crate::{PeerId, Transmit};
 
 /// A packet of this size always passes, cut into fragments if need be: the least MTU of IPv6.

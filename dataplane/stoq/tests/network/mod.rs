@@ -10,11 +10,10 @@ use std::time::{Duration, Instant, SystemTime};
 use stoq::cid::CidKeys;
 use stoq::control::{BootId, feature};
 use stoq::settings::Settings;
-use stoq::slice::Slice;
 use stoq::task::{Done, Task};
 use stoq::tls::Credentials;
 use stoq::{Endpoint, Event, Inner, Local, Path, Peer, PeerId, Via};
-use stoq_buffer::PacketBuf;
+use stoq_buffer::{PacketBuf, Slice};
 use stoq_identity::{Identity, Policy};
 use stoq_telemetry::{DropReason, Drops};
 

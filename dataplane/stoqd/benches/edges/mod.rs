@@ -23,7 +23,7 @@ use stoq_tunnel::forward::{Forwarder, Prefix, Table};
 use stoq_tunnel::packet::{self, FlowHasher, View};
 use stoq_tunnel::segment::Plan;
 use stoq_tunnel::vnet::{self, Gso, Partial, Super, VnetHeader};
-use stoqd::worker::{enqueue_slices, of_lane};
+use stoqd::worker::enqueue_slices;
 
 /// Payload of a TCP segment, so that its packet fills an inner MTU of 1400 bytes.
 const SEGMENT: usize = 1_348;
@@ -137,9 +137,9 @@ impl Edge {
                     coalescer.push(packet, &view, site, drops);
                 }
                 Inner::Slice(slot, slice) => {
-                    let slice = of_lane((peer.0, slot), slice);
                     let permits = |view: &View| forwarder.permits(peer, view.source);
-                    let begun = assembler.push(slice, now, permits, site, drops).unwrap();
+                    let begun =
+                        assembler.push((peer.0, slot), slice, now, permits, site, drops).unwrap();
                     begun.iter().for_each(|view| coalescer.flush_flow(view, site, drops));
                 }
             }

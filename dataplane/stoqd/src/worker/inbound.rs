@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use stoq::Inner;
 use stoq_telemetry::DropReason;
-use stoq_tunnel::assemble::{Head, Lane, Slice};
 use stoq_tunnel::device::{Queue, Sink};
 use stoq_tunnel::packet::{self, View};
 use stoq_tunnel::vnet;
@@ -56,8 +55,8 @@ impl Worker {
                 Inner::Packet(packet) => packet,
                 Inner::Slice(slot, slice) => {
                     let permits = |view: &View| forwarder.permits(peer, view.source);
-                    let slice = of_lane((peer.0, slot), slice);
-                    match assembler.push(slice, now, permits, &mut site, drops) {
+                    let lane = (peer.0, slot);
+                    match assembler.push(lane, slice, now, permits, &mut site, drops) {
                         Ok(None) => {}
                         Ok(Some(view)) => coalescer.flush_flow(&view, site.queue, drops),
                         Err(error) => drops.count(error.reason()),
@@ -85,14 +84,6 @@ impl Worker {
         assembler.flush(now, &mut site, drops);
         inners
     }
-}
-
-/// A slice as the endpoint has it, for the assembler.
-#[must_use]
-pub fn of_lane(lane: Lane, slice: stoq::slice::Slice) -> Slice {
-    let stoq::slice::Slice { number, offset, congested, head, body } = slice;
-    let head = head.map(|head| Head { total: head.total, size: head.size, headers: head.headers });
-    Slice { lane, number, offset, congested, head, body }
 }
 
 /// The device, with a look at what is assembled for it: those packets are seen nowhere else.

@@ -44,7 +44,6 @@ use stoq_tunnel::packet::FlowHasher;
 
 pub use self::command::{Command, Handle, Inbox, Peering, Report, Stray, Tuned, mailboxes};
 pub use self::desk::{Desk, Errand, MESH_QUEUE, PROOFS_MAX};
-pub use self::inbound::of_lane;
 pub use self::meters::Meters;
 use self::outbound::OwnAddresses;
 pub use self::outbound::enqueue_slices;

@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use stoq::slice::{HEAD_LEN, Head, Slice};
+use stoq::slice::HEAD_LEN;
 use stoq::{ALWAYS_PASSES, Endpoint, PeerId, Slicing, Undelivered};
-use stoq_buffer::PacketBuf;
+use stoq_buffer::{Head, PacketBuf, Slice};
 use stoq_telemetry::{DropReason, Drops};
 use stoq_tunnel::device::Queue;
 use stoq_tunnel::mss;

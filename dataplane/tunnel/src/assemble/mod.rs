@@ -19,7 +19,7 @@ mod open;
 
 use std::time::{Duration, Instant};
 
-use stoq_buffer::PacketBuf;
+use stoq_buffer::Slice;
 use stoq_telemetry::{DropReason, Drops};
 use thiserror::Error;
 
@@ -45,34 +45,6 @@ pub const LIFE: Duration = Duration::from_secs(1);
 
 /// The peer and the slot of its link that number a super-packet.
 pub type Lane = (u32, u8);
-
-/// What a slice says of its super-packet, beside the headers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Head {
-    /// Length of the payload in bytes.
-    pub total: u16,
-    /// Payload bytes of each packet but the last: not 0.
-    pub size: u16,
-    /// Length of the headers, which the body begins with; at most its length.
-    pub headers: u8,
-}
-
-/// A slice as it arrived.
-#[derive(Debug)]
-pub struct Slice {
-    /// Who numbers it.
-    pub lane: Lane,
-    /// Number of the super-packet.
-    pub number: u16,
-    /// Where the part begins in the payload, in bytes.
-    pub offset: u16,
-    /// Its packets experienced congestion.
-    pub congested: bool,
-    /// The headers stand in front of the part.
-    pub head: Option<Head>,
-    /// Headers and part.
-    pub body: PacketBuf,
-}
 
 /// Why a slice is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -121,27 +93,29 @@ pub struct Assembler {
 }
 
 impl Assembler {
-    /// Takes a slice. `permits` says whether its peer may send such packets. Returns the headers when a
+    /// Takes a slice that came on this lane. `permits` says whether its peer may send such packets. Returns the headers when a
     /// flow's super-packet begins with it: what came of that flow before has to be written now.
     ///
     /// # Errors
     /// When the slice is dropped, for the caller to count.
     pub fn push(
         &mut self,
+        lane: Lane,
         mut slice: Slice,
         now: Instant,
         permits: impl FnOnce(&View) -> bool,
         sink: &mut impl Sink,
         drops: &Drops,
     ) -> Result<Option<View>, AssembleError> {
-        let at = self.find_or_open(&slice, now, sink, drops);
+        let at = self.find_or_open((lane, slice.number), now, sink, drops);
         let open = &mut self.open[at];
         open.touch(now, slice.congested);
         let mut begun = None;
         if let Some(head) = slice.head {
-            let headers = &slice.body.as_slice()[..usize::from(head.headers)];
+            let len = slice.headers_len();
+            let headers = slice.body.as_slice().get(..len).ok_or(AssembleError::Headers)?;
             begun = open.begin(head, headers, permits)?;
-            slice.body.advance(headers.len());
+            slice.body.advance(len);
         }
         open.insert(usize::from(slice.offset), slice.body)?;
         if let Some(view) = &begun {
@@ -182,13 +156,13 @@ impl Assembler {
 
     fn find_or_open(
         &mut self,
-        slice: &Slice,
+        (lane, number): (Lane, u16),
         now: Instant,
         sink: &mut impl Sink,
         drops: &Drops,
     ) -> usize {
         // The newest are the likeliest.
-        let known = self.open.iter().rposition(|open| open.is_number(slice.lane, slice.number));
+        let known = self.open.iter().rposition(|open| open.is_number(lane, number));
         if let Some(at) = known {
             return at;
         }
@@ -196,7 +170,7 @@ impl Assembler {
             self.finish(0, sink, drops);
         }
         let mut open = self.spare.pop().unwrap_or_default();
-        open.start(slice.lane, slice.number, now);
+        open.start(lane, number, now);
         self.open.push(open);
         self.open.len() - 1
     }

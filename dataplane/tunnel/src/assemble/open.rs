@@ -4,11 +4,11 @@
 use std::io::{self, IoSlice};
 use std::time::Instant;
 
-use stoq_buffer::PacketBuf;
+use stoq_buffer::{Head, PacketBuf};
 use stoq_checksum::Sum;
 use stoq_telemetry::{DropReason, Drops};
 
-use super::{AssembleError, Head, LIFE, Lane, PARTS_MAX, PATIENCE};
+use super::{AssembleError, LIFE, Lane, PARTS_MAX, PATIENCE};
 use crate::coalesce::Key;
 use crate::device::Sink;
 use crate::header::{put, word, write_network};

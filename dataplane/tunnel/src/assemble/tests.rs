@@ -4,6 +4,7 @@
 use std::io::{self, IoSlice};
 
 use proptest::prelude::*;
+use stoq_buffer::{Head, PacketBuf};
 
 use super::*;
 use crate::packet::parse;
@@ -47,8 +48,7 @@ fn made(sample: &Sample, number: u16, room: usize) -> (Vec<Vec<u8>>, Vec<Slice>)
         let head = (headers > 0).then_some(Head { total, size: uncut.size, headers });
         let mut body = PacketBuf::from_slice(part.headers);
         body.extend_from_slice(part.payload);
-        let (lane, offset) = (LANE, part.offset);
-        slices.push(Slice { lane, number, offset, congested: false, head, body });
+        slices.push(Slice { number, offset: part.offset, congested: false, head, body });
     }
     (packets, slices)
 }
@@ -68,7 +68,7 @@ impl Site {
     }
 
     fn push(&mut self, slice: Slice) -> Result<Option<View>, AssembleError> {
-        self.assembler.push(slice, self.now, |_| true, &mut self.kernel, &self.drops)
+        self.assembler.push(LANE, slice, self.now, |_| true, &mut self.kernel, &self.drops)
     }
 
     fn push_all(&mut self, slices: impl IntoIterator<Item = Slice>) {
@@ -117,8 +117,7 @@ fn each_burst_is_written_as_far_as_its_packets_are_whole() {
         let (packets, slices) = made(&sample, 1, 1_400);
         let mut site = Site::new();
         for slice in slices {
-            let upto = usize::from(slice.offset) + slice.body.len()
-                - slice.head.map_or(0, |head| usize::from(head.headers));
+            let upto = usize::from(slice.offset) + slice.payload_len();
             site.push(slice).unwrap();
             site.flush();
             let whole = if upto == sample.payload.len() { packets.len() } else { upto / 1_000 };
@@ -266,7 +265,8 @@ fn a_source_that_the_peer_may_not_use_is_refused() {
     let (_, slices) = made(&samples()[0], 1, 1_400);
     let mut site = Site::new();
     for slice in slices {
-        let pushed = site.assembler.push(slice, site.now, |_| false, &mut site.kernel, &site.drops);
+        let pushed =
+            site.assembler.push(LANE, slice, site.now, |_| false, &mut site.kernel, &site.drops);
         assert_eq!(pushed, Err(AssembleError::Source));
     }
     site.flush();
@@ -295,7 +295,7 @@ fn memory_is_bounded() {
     let mut site = Site::new();
     let part = |number: u16, offset: u16| {
         let body = PacketBuf::from_slice(b"x");
-        Slice { lane: LANE, number, offset, congested: false, head: None, body }
+        Slice { number, offset, congested: false, head: None, body }
     };
     for offset in 0..PARTS_MAX as u16 {
         site.push(part(0, offset * 2)).unwrap();
