@@ -93,8 +93,11 @@ impl Backlog {
             let mut packet = match self.queue.dequeue(now, |_, reason| drops.count(reason))? {
                 Waiting::Slice(sealed, _) if sealed.len() <= max => return Some(sealed),
                 // Cut for a larger path than there is now.
-                Waiting::Slice(..) => {
-                    drops.count(DropReason::TooBig);
+                Waiting::Slice(sealed, _) => {
+                    match slice::cut(sealed, max) {
+                        Some(both) => self.pieces.extend(both),
+                        None => drops.count(DropReason::TooBig),
+                    }
                     continue;
                 }
                 Waiting::Packet(packet) => packet,
@@ -173,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slice_for_a_larger_path_is_dropped() {
+    fn a_slice_for_a_larger_path_is_cut_again() {
         let (mut backlog, drops) = (Backlog::new(1 << 20), Drops::default());
         let now = Instant::now();
         for len in [1300, 100] {
@@ -181,7 +184,8 @@ mod tests {
             let slice = Slice { number: 1, offset: 0, congested: false, head: None, body };
             backlog.push_slice(slice, false, 7, now, &drops);
         }
-        assert_eq!(backlog.next(1200, now, &drops).map(|sealed| sealed.len()), Some(106));
-        assert_eq!(drops.get(DropReason::TooBig), 1);
+        let mut next = || backlog.next(1200, now, &drops).map(|sealed| sealed.len());
+        assert_eq!([next(), next(), next(), next()], [Some(1200), Some(112), Some(106), None]);
+        assert_eq!(drops.get(DropReason::TooBig), 0);
     }
 }

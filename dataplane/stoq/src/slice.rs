@@ -114,6 +114,22 @@ pub fn parse(mut body: PacketBuf) -> Result<Slice, SliceError> {
     if end > total { Err(SliceError::OutOfBounds { end, total }) } else { Ok(slice) }
 }
 
+/// Cuts a sealed slice in two of which the first has at most `max` bytes: the path carries less than it
+/// did. `None` if not even the headers fit.
+pub(crate) fn cut(mut sealed: PacketBuf, max: usize) -> Option<[PacketBuf; 2]> {
+    sealed.advance(context::CONTEXT_LEN);
+    let mut front = parse(sealed).ok()?;
+    let head = front.head.map_or(0, |_| HEAD_LEN);
+    let part = max.checked_sub(SLICE_OVERHEAD + head + front.headers_len()).filter(|&n| n > 0)?;
+    let at = front.headers_len() + part;
+    let body = PacketBuf::from_slice(front.body.as_slice().get(at..)?);
+    front.body.truncate(at);
+    // The part ends within the payload, which is below 2^16.
+    let offset = front.offset + part as u16;
+    let Slice { number, congested, .. } = front;
+    Some([seal(front), seal(Slice { number, offset, congested, head: None, body })])
+}
+
 /// Sets the mark of congestion in a sealed slice.
 pub(crate) fn mark_ce(sealed: &mut [u8]) {
     if let Some(flags) = sealed.get_mut(context::CONTEXT_LEN) {
@@ -158,6 +174,23 @@ mod tests {
         assert!(reread(sealed).congested);
         let head = Some(Head { total: 2000, size: 1, headers: 1 });
         assert_eq!(seal(slice(head, b"hx")).len(), SLICE_OVERHEAD + HEAD_LEN + 2);
+    }
+
+    #[test]
+    fn a_slice_is_cut_in_two_that_say_the_same() {
+        let body: Vec<u8> = (0..200).collect();
+        for head in [None, Some(Head { total: 9000, size: 1348, headers: 40 })] {
+            let headers = head.map_or(0, |_| 40);
+            let [front, rest] = cut(seal(slice(head, &body)), 150).unwrap();
+            assert_eq!(front.len(), 150);
+            let (front, rest) = (reread(front), reread(rest));
+            assert_eq!((front.number, front.offset, front.head), (0xfffe, 1400, head));
+            assert_eq!((rest.number, rest.head), (0xfffe, None));
+            assert_eq!(usize::from(rest.offset), 1400 + front.payload_len());
+            assert_eq!([front.body.as_slice(), rest.body.as_slice()].concat(), body);
+            let least = SLICE_OVERHEAD + head.map_or(0, |_| HEAD_LEN) + headers;
+            assert!(cut(seal(slice(head, &body)), least).is_none());
+        }
     }
 
     #[test]
