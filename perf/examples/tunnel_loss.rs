@@ -53,13 +53,13 @@ fn main() -> Result<()> {
     for side in [&bed.a, &bed.b] {
         side.namespace.sysctl("net.ipv4.tcp_congestion_control", &control)?;
     }
+    let each = |&loss: &f64| streams.iter().map(move |&streams| (loss, streams));
+    let wires: Vec<_> = losses.iter().flat_map(each).collect();
     for round in 1..=rounds {
-        for &loss_percent in &losses {
-            for &streams in &streams {
-                let impairment = Impairment { delay: DELAY, loss_percent, ..Impairment::default() };
-                for candidate in &candidates {
-                    measure(&bed, candidate, impairment, (streams, seconds, round))?;
-                }
+        for &(loss_percent, streams) in &wires {
+            let impairment = Impairment { delay: DELAY, loss_percent, ..Impairment::default() };
+            for candidate in &candidates {
+                measure(&bed, candidate, impairment, (streams, seconds, round))?;
             }
         }
     }

@@ -1,8 +1,8 @@
 //! `compare`: whether one result of a benchmark differs from another by more than chance.
 //!
 //! For each figure of each row that both have: the ratio of the medians, and an interval for it by the
-//! bootstrap. Runs of both are drawn again with replacement, [`RESAMPLES`] times, from a fixed seed, so
-//! that two files always give the same answer; the middle [`CONFIDENCE`] of the ratios is the interval.
+//! bootstrap. Runs of both are drawn again with replacement, `RESAMPLES` times, from a fixed seed, so
+//! that two files always give the same answer; the middle `CONFIDENCE` of the ratios is the interval.
 //! With few runs the interval can be no wider than the runs themselves are apart: with three it is about
 //! from the worst ratio to the best, and says nothing about runs of another day.
 

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! A [`Sample`] is what a link delivered since the last one and for how long something waited for the
-//! path meanwhile. The [`Meter`](meter::Meter) makes readings of them, long enough to mean something
-//! on the path at hand; the [`Classifier`](classify::Classifier) changes the tier when enough readings
+//! path meanwhile. The `Meter` makes readings of them, long enough to mean something
+//! on the path at hand; the `Classifier` changes the tier when enough readings
 //! agree. [`LinkTier`] is both for one direction of a link, with what the peer says of itself.
 //!
 //! Pure: no I/O but [`link_speed`], and time is an argument. It owns no thread; the daemon that carries
