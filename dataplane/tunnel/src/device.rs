@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use crate::header::PACKET_MAX;
 use crate::vnet::{self, VnetError, VnetHeader};
 
 mod ioctl;
@@ -31,9 +32,6 @@ pub const GSO_MAX_SIZE: u32 = 44 * 1_400;
 
 /// Longest interface name (`IFNAMSIZ` less the closing zero).
 const NAME_MAX: usize = 15;
-
-/// An IP packet's length field has 16 bits.
-const PACKET_MAX: usize = u16::MAX as usize;
 
 /// Work that the kernel leaves to this side of the device, or takes from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@
 
 use stoq_buffer::PacketBuf;
 
+use crate::header::flag::{CWR, FIN, PSH};
 use crate::packet::{self, Fragment, View};
 use crate::vnet::{Gso, Partial, Super, VnetHeader};
 use stoq_checksum::Sum;
@@ -24,10 +25,6 @@ const TCP_HEADER: usize = 20;
 pub(crate) const UDP_HEADER: usize = 8;
 pub(crate) const TCP_CHECKSUM: usize = 16;
 pub(crate) const UDP_CHECKSUM: usize = 6;
-
-const FIN: u16 = 0x01;
-const PSH: u16 = 0x08;
-const CWR: u16 = 0x80;
 
 /// Why a packet from the device cannot be cut. All of it counts as `device_read`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

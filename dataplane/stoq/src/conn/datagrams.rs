@@ -67,14 +67,15 @@ impl Conn {
         })
     }
 
-    /// Tells recovery what is known of the path. Returns the bytes that it takes of each datagram.
-    pub(super) fn look_at_loss(&mut self, now: Instant) -> usize {
-        let path = self.active_path();
-        let stats = self.quic.stats();
+    /// Tells recovery what is known of the active path. Returns the bytes that it takes of each datagram.
+    pub(super) fn look_at_loss(
+        &mut self,
+        path: &quiche::PathStats,
+        stats: &quiche::Stats,
+        now: Instant,
+    ) -> usize {
         let Some(recovery) = self.recovery.as_mut() else { return 0 };
-        if let Some(path) = path {
-            recovery.set_path(path.rtt, path.rttvar);
-        }
+        recovery.set_path(path.rtt, path.rttvar);
         let lost = stats.lost.saturating_sub(stats.spurious_lost);
         recovery.look(stats.sent as u64, lost as u64, now);
         recovery.overhead()

@@ -9,6 +9,7 @@ use crate::governor::PathView;
 impl Conn {
     /// Reads again what received packets and timers may have changed.
     pub fn refresh(&mut self, now: Instant) {
+        let mut overhead = 0;
         if let Some(path) = self.active_path() {
             // RFC 9002 §6.2.1, with an acknowledgement delay of 25 ms.
             self.probe_timeout = path.rtt
@@ -20,8 +21,8 @@ impl Conn {
             let view =
                 PathView { rtt: path.rtt, variation: path.rttvar, rtt_min, lost: stats.lost_bytes };
             self.governor.look(view, now);
+            overhead = self.look_at_loss(&path, &stats, now);
         }
-        let overhead = self.look_at_loss(now);
         // While quiche probes a size it already reports what would fit that size; a packet beyond
         // the proven one would stay in its queue.
         let Some(fits) = self.quic.dgram_max_writable_len() else { return };

@@ -11,22 +11,13 @@ use stoq_telemetry::{DropReason, Drops};
 use super::{AssembleError, LIFE, Lane, PARTS_MAX, PATIENCE};
 use crate::coalesce::Key;
 use crate::device::Sink;
-use crate::header::{put, word, write_network};
+use crate::header::flag::{CWR, FIN, PSH, RST, SYN, URG};
+use crate::header::{PACKET_MAX, put, word, write_network};
 use crate::packet::{self, Fragment, IPV6_HEADER, View, protocol};
 use crate::segment::{
     HEADERS_MAX, SEGMENTS_MAX, TCP_CHECKSUM, UDP_CHECKSUM, UDP_HEADER, tcp_header_len,
 };
 use crate::vnet::{self, Gso, Partial, Super, VnetHeader};
-
-/// The largest IP packet.
-const PACKET_MAX: usize = u16::MAX as usize;
-
-const FIN: u16 = 0x01;
-const SYN: u16 = 0x02;
-const RST: u16 = 0x04;
-const PSH: u16 = 0x08;
-const URG: u16 = 0x20;
-const CWR: u16 = 0x80;
 
 /// The ECN bits that say congestion was experienced (RFC 3168 §5).
 const CE: u8 = 0b11;

@@ -4,7 +4,8 @@
 use stoq_buffer::PacketBuf;
 
 use super::{Key, MERGED_MAX};
-use crate::header::{put, word, write_network};
+use crate::header::flag::{ACK, CWR, FIN, PSH, RST, SYN, URG};
+use crate::header::{PACKET_MAX, put, word, write_network};
 use crate::packet::{IPV4_HEADER, IPV6_HEADER, View, protocol};
 use crate::segment::{TCP_CHECKSUM, UDP_CHECKSUM, UDP_HEADER, tcp_header_len};
 use crate::vnet::{self, Gso, Partial, Super, VnetHeader};
@@ -12,17 +13,6 @@ use stoq_checksum::Sum;
 
 /// Longest headers that are merged: IPv6 without extension headers and TCP with all options.
 const HEADERS_MAX: usize = IPV6_HEADER + 60;
-
-/// The largest IP packet.
-const PACKET_MAX: usize = u16::MAX as usize;
-
-const FIN: u16 = 0x01;
-const SYN: u16 = 0x02;
-const RST: u16 = 0x04;
-const PSH: u16 = 0x08;
-const ACK: u16 = 0x10;
-const URG: u16 = 0x20;
-const CWR: u16 = 0x80;
 
 /// A packet that may be part of a super-packet.
 #[derive(Clone, Copy, Debug)]
