@@ -118,6 +118,8 @@ pub enum Command {
     Reload,
     /// Say goodbye on every link, then end the daemon.
     Drain,
+    /// Hand over to a new process of the stoqd that is installed now; no link and no packet is lost.
+    Upgrade,
     /// Write packets as pcap (for tcpdump and Wireshark) until a limit is reached.
     Capture(Capture),
     /// Join standard input and output to a service of a peer, until both directions have ended.

@@ -14,6 +14,9 @@ use crate::table;
 /// is well under a second; a host under full load may be ten times slower.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a hand-over may take: the daemon gives it 30 s for the links, and 10 s for each step beside.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(90);
+
 /// Connects to the daemon at `socket`.
 pub fn connect(socket: &Path) -> Result<Client, Failure> {
     Ok(Client::connect(socket, ANSWER_TIMEOUT)?)
@@ -66,6 +69,23 @@ pub fn drain(socket: &Path, json: bool) -> Result<(), Failure> {
             "Draining: the daemon ends when its links are closed.\n".to_owned()
         }),
         other => Err(unexpected("a drain", &other)),
+    }
+}
+
+/// Who carries the traffic now.
+#[derive(Serialize)]
+struct Upgraded {
+    pid: u32,
+    version: String,
+}
+
+/// `stoqctl upgrade`.
+pub fn upgrade(socket: &Path, json: bool) -> Result<(), Failure> {
+    match Client::connect(socket, UPGRADE_TIMEOUT)?.call(Request::Upgrade {})? {
+        Response::Upgraded { pid, version } => answer(json, &Upgraded { pid, version }, |it| {
+            format!("Process {} carries the traffic now, stoqd {}.\n", it.pid, it.version)
+        }),
+        other => Err(unexpected("a hand-over", &other)),
     }
 }
 

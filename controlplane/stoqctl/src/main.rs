@@ -64,6 +64,7 @@ fn main() -> ExitCode {
         Command::Status => daemon::status(&socket, json),
         Command::Reload => daemon::reload(&socket, json),
         Command::Drain => daemon::drain(&socket, json),
+        Command::Upgrade => daemon::upgrade(&socket, json),
         Command::Doctor { config } => doctor::run(&socket, &config.config, json),
         Command::Names(command) => names::run(&hypermesh, &command, json),
         Command::Tune(command) => tune::run(&socket, &command, json),

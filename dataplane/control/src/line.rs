@@ -101,6 +101,7 @@ mod tests {
             Request::Status {},
             Request::Reload {},
             Request::Drain {},
+            Request::Upgrade {},
             Request::Push { snapshot: Snapshot { number: 7, peers: vec![peer], bundle: None } },
             Request::Push { snapshot: bundle },
             Request::Identity { certificate: "/id.pem".into(), key: "/id.pem".into() },

@@ -51,6 +51,8 @@ pub enum Request {
     Reload {},
     /// Say goodbye on every link, then exit.
     Drain {},
+    /// Hand over to a new process of the program that is installed now; no link is lost.
+    Upgrade {},
     /// Replace the peers of the control plane by this numbered snapshot.
     Push {
         /// The whole set of pushed peers.
@@ -80,9 +82,11 @@ impl Request {
     pub const fn right(&self) -> Right {
         match self {
             Self::Status {} => Right::Read,
-            Self::Reload {} | Self::Drain {} | Self::Capture(_) | Self::Stream { .. } => {
-                Right::Operate
-            }
+            Self::Reload {}
+            | Self::Drain {}
+            | Self::Upgrade {}
+            | Self::Capture(_)
+            | Self::Stream { .. } => Right::Operate,
             Self::Push { .. } | Self::Identity { .. } => Right::Push,
         }
     }
@@ -148,6 +152,13 @@ pub enum Response {
     },
     /// To [`Request::Drain`]: links are being closed; the daemon exits when they are.
     Draining {},
+    /// To [`Request::Upgrade`]: the new process carries the traffic; this one exits soon.
+    Upgraded {
+        /// Its number.
+        pid: u32,
+        /// Its version.
+        version: String,
+    },
     /// To [`Request::Push`]: the snapshot is persisted and in force.
     Pushed {
         /// Its number.

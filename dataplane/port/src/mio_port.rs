@@ -229,6 +229,13 @@ impl Port for MioPort {
         Ok(())
     }
 
+    fn unwatch(&mut self, token: WatchToken) -> io::Result<()> {
+        for gone in self.watched.extract_if(.., |watched| watched.token == token) {
+            self.poll.registry().deregister(&mut SourceFd(&gone.fd.as_raw_fd()))?;
+        }
+        Ok(())
+    }
+
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Ready> {
         self.rearm()?;
         self.watch_writable()?;

@@ -89,6 +89,12 @@ pub trait Port {
     /// When the kernel refuses to watch it.
     fn watch(&mut self, fd: BorrowedFd<'_>, token: WatchToken) -> io::Result<()>;
 
+    /// Watches the descriptor with this token no more. It may be told as readable once again.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn unwatch(&mut self, token: WatchToken) -> io::Result<()>;
+
     /// Sleeps until a packet arrives, transmit room returns after [`Port::slot`] had none, a
     /// watched descriptor is readable, or `timeout` has passed; `Some(ZERO)` only looks.
     ///

@@ -20,9 +20,13 @@ pub(crate) const SLOTS_MAX: u8 = 64;
 /// halves of a simultaneous dial; otherwise the later one replaces the earlier.
 const SIMULTANEOUS: Duration = Duration::from_secs(5);
 
-/// How long a replaced connection still receives. Both ends move their flows within one probe
-/// timeout of the successor's HELLO, and packets in flight need one round trip more.
+/// How long a replaced connection is kept after the last packet of the peer. Both ends move their flows
+/// within one probe timeout of the successor's HELLO, and packets in flight need one round trip more.
 const FADE: Duration = Duration::from_secs(2);
+
+/// And after it was replaced at most: a process that hands over to another goes on sending on it until
+/// that one has all links, which has a time limit of 30 s.
+const FADE_MAX: Duration = Duration::from_secs(40);
 
 /// Most replaced connections that fade at once; the oldest is closed early.
 const FADING_MAX: usize = 4;
@@ -33,6 +37,14 @@ pub(crate) struct Member {
     pub key: Key,
     pub dialled_here: bool,
     pub ready_at: Instant,
+}
+
+/// A replaced connection.
+#[derive(Clone, Copy, Debug)]
+struct Fading {
+    member: Member,
+    since: Instant,
+    until: Instant,
 }
 
 /// What becomes of a connection that completed its HELLO.
@@ -51,7 +63,7 @@ pub(crate) struct Slot {
     pub current: Option<Member>,
     /// The successor, and when flows move to it at the latest.
     pub next: Option<(Member, Instant)>,
-    fading: Vec<(Member, Instant)>,
+    fading: Vec<Fading>,
     pub dialler: Dialler,
     /// The current connection does not answer: a new one is being dialled and replaces it at once.
     pub suspect: bool,
@@ -132,19 +144,29 @@ impl Slot {
     }
 
     fn fade(&mut self, member: Member, now: Instant) {
-        self.fading.push((member, now + FADE));
+        self.fading.push(Fading { member, since: now, until: now + FADE });
     }
 
-    /// A replaced connection whose time is over, to be closed.
-    pub fn poll_faded(&mut self, now: Instant) -> Option<Key> {
-        let over = |&(_, until): &(Member, Instant)| now >= until;
-        let due = self.fading.first().is_some_and(over) || self.fading.len() > FADING_MAX;
-        due.then(|| self.fading.remove(0).0.key)
+    /// A replaced connection whose time is over, to be closed; `heard` says when the last packet came on
+    /// one.
+    pub fn poll_faded(
+        &mut self,
+        now: Instant,
+        heard: impl Fn(Key) -> Option<Instant>,
+    ) -> Option<Key> {
+        let crowded = self.fading.len() > FADING_MAX;
+        let oldest = self.fading.first_mut()?;
+        if now >= oldest.until && !crowded {
+            let last = heard(oldest.member.key).unwrap_or(oldest.since);
+            oldest.until = (last.max(oldest.since) + FADE).min(oldest.since + FADE_MAX);
+        }
+        (now >= oldest.until || crowded).then(|| self.fading.remove(0).member.key)
     }
 
-    /// A connection is gone. Returns whether the slot went down with it.
+    /// A connection is gone. One that it had replaced, and that is still open, takes over again. Returns
+    /// whether the slot went down with it.
     pub fn lost(&mut self, key: Key, now: Instant) -> bool {
-        self.fading.retain(|(member, _)| member.key != key);
+        self.fading.retain(|fading| fading.member.key != key);
         if self.next.is_some_and(|(next, _)| next.key == key) {
             self.next = None;
         }
@@ -153,20 +175,23 @@ impl Slot {
         }
         self.current = None;
         self.switch(now);
+        if self.current.is_none() {
+            self.current = self.fading.pop().map(|fading| fading.member);
+        }
         self.current.is_none()
     }
 
     /// When [`Slot::poll_switch`], [`Slot::poll_faded`] or the dialler has something to do.
     pub fn timeout(&self) -> Option<Instant> {
         let switch = self.next.map(|(_, by)| by);
-        let fade = self.fading.first().map(|&(_, until)| until);
+        let fade = self.fading.first().map(|fading| fading.until);
         [switch, fade, self.dialler.timeout()].into_iter().flatten().min()
     }
 
     /// Every connection of the slot.
     pub fn members(&self) -> impl Iterator<Item = Key> + '_ {
         let next = self.next.iter().map(|(member, _)| member);
-        let fading = self.fading.iter().map(|(member, _)| member);
+        let fading = self.fading.iter().map(|fading| &fading.member);
         self.current.iter().chain(next).chain(fading).map(|member| member.key)
     }
 }
@@ -220,8 +245,40 @@ mod tests {
         assert_eq!(slot.current.unwrap().key, 1);
         slot.poll_switch(false, now + SIMULTANEOUS + PATIENCE);
         assert_eq!(slot.current.unwrap().key, 2);
-        assert_eq!(slot.poll_faded(now + SIMULTANEOUS + PATIENCE), None);
-        assert_eq!(slot.poll_faded(now + SIMULTANEOUS + PATIENCE + FADE), Some(1));
+        let moved = now + SIMULTANEOUS + PATIENCE;
+        assert_eq!(slot.poll_faded(moved, |_| None), None);
+        assert_eq!(slot.poll_faded(moved + FADE, |_| None), Some(1));
+    }
+
+    #[test]
+    fn a_replaced_connection_stays_while_packets_come_on_it_but_not_for_ever() {
+        let now = Instant::now();
+        let mut slot = slot();
+        slot.admit(member(1, true, now), true, PATIENCE);
+        slot.admit(member(2, true, now), true, PATIENCE);
+        slot.poll_switch(true, now);
+        let mut at = now;
+        while at < now + FADE_MAX {
+            let heard = at - FADE / 4;
+            assert_eq!(slot.poll_faded(at, |_| Some(heard)), None);
+            let next = slot.timeout().unwrap();
+            assert!(next > at, "a time that is over would keep the worker busy");
+            at = next;
+        }
+        assert_eq!(slot.poll_faded(at, |_| Some(at)), Some(1));
+    }
+
+    #[test]
+    fn a_replaced_connection_takes_over_again_when_its_successor_is_lost() {
+        let now = Instant::now();
+        let mut slot = slot();
+        for key in 1..=3 {
+            slot.admit(member(key, true, now), true, PATIENCE);
+            slot.poll_switch(true, now);
+        }
+        assert!(!slot.lost(3, now));
+        assert_eq!(slot.current.unwrap().key, 2);
+        assert_eq!(slot.members().collect::<Vec<_>>(), [2, 1]);
     }
 
     #[test]
@@ -273,7 +330,7 @@ mod tests {
             slot.poll_switch(true, now);
         }
         let mut closed = 0;
-        while slot.poll_faded(now).is_some() {
+        while slot.poll_faded(now, |_| None).is_some() {
             closed += 1;
         }
         assert_eq!(closed, 9 - FADING_MAX);

@@ -104,6 +104,25 @@ pub enum DeviceError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// What was to be taken over is another device's, or none's.
+    #[error("expected a queue of the TUN device {name}, got one of {is:?}: restart stoqd")]
+    Adopt {
+        /// The configured name.
+        name: String,
+        /// Whose queue it is; empty for what is none.
+        is: String,
+    },
+    /// There are more or fewer to be taken over than there are workers now.
+    #[error(
+        "expected {expected} queues of the TUN device, one for each worker, got {is} from the process \
+         before: stop stoqd and start it, for the number of workers has changed"
+    )]
+    Number {
+        /// How many there are.
+        is: usize,
+        /// How many it takes.
+        expected: usize,
+    },
     /// Not even "no offload" was accepted.
     #[error("the kernel refused to set the offloads of the TUN device ({0}): report it")]
     Offload(#[source] io::Error),
@@ -139,6 +158,23 @@ pub fn create(name: &str, queues: usize, wanted: Offloads) -> Result<Created, De
     };
     let queues = (0..queues).map(open).collect::<Result<Vec<_>, _>>()?;
     let granted = set_offloads(&queues[0], wanted)?;
+    Ok(Created { queues, granted })
+}
+
+/// Takes over the queues of a device that another process made, and asks for the offloads anew.
+///
+/// # Errors
+/// When a descriptor is no queue of the device `name`, and as [`create`].
+pub fn adopt(name: &str, queues: Vec<OwnedFd>, wanted: Offloads) -> Result<Created, DeviceError> {
+    check_name(name)?;
+    for queue in &queues {
+        let is = ioctl::name(queue).unwrap_or_default();
+        if is != name {
+            return Err(DeviceError::Adopt { name: name.to_owned(), is });
+        }
+    }
+    let first = queues.first().ok_or(DeviceError::Queues(0))?;
+    let granted = set_offloads(first, wanted)?;
     Ok(Created { queues, granted })
 }
 

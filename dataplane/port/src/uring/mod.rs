@@ -162,6 +162,11 @@ impl Port for UringPort {
         self.polls.watch(fd, token)
     }
 
+    fn unwatch(&mut self, token: WatchToken) -> io::Result<()> {
+        self.polls.unwatch(token);
+        Ok(())
+    }
+
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Ready> {
         self.reap();
         self.intake.arm(&mut self.ring)?;

@@ -53,6 +53,11 @@ impl Polls {
         Ok(())
     }
 
+    /// See [`crate::Port::unwatch`]: a poll that is armed already ends by itself.
+    pub(super) fn unwatch(&mut self, token: WatchToken) {
+        self.watched.retain(|(_, watched)| *watched != token);
+    }
+
     /// Queues a poll for each watched descriptor that has none.
     pub(super) fn arm(&mut self, ring: &mut Ring) -> io::Result<()> {
         for (fd, token) in &self.watched {

@@ -197,6 +197,10 @@ impl Port for XdpPort {
         self.beneath.watch(fd, token)
     }
 
+    fn unwatch(&mut self, token: WatchToken) -> io::Result<()> {
+        self.beneath.unwatch(token)
+    }
+
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Ready> {
         self.count_missed();
         let timeout = if self.lanes.iter().any(Lane::has_packets) {

@@ -138,7 +138,8 @@ impl Endpoint {
     }
 
     fn admit_handshake(&self) -> Result<(), DropReason> {
-        if self.draining.is_some() || self.conns.len() >= self.settings.connections_max {
+        let closed = self.draining.is_some() || !self.role.makes_connections();
+        if closed || self.conns.len() >= self.settings.connections_max {
             return Err(DropReason::ConnectionLimit);
         }
         // Half of the work is kept for handshakes under way: one of which every second packet was dropped

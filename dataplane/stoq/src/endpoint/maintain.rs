@@ -51,7 +51,7 @@ impl Endpoint {
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.end_run();
-        if self.draining.is_some_and(|at| now >= at) {
+        if self.draining.is_some_and(|at| now >= at) && !self.waits_for_streams(now) {
             self.close_all();
         }
         while let Some(&(at, timer)) = self.timers.first() {
@@ -99,7 +99,7 @@ impl Endpoint {
         let Some(conn) = self.conns.get_mut(key) else { return };
         let (Some(peer), slot) = (conn.peer, conn.slot) else { return };
         let quiet = now.saturating_duration_since(conn.last_received);
-        if quiet >= conn.keepalive || conn.may_be_cut_off && quiet >= CEASED {
+        if quiet >= self.role.keepalive(conn.keepalive) || conn.may_be_cut_off && quiet >= CEASED {
             conn.may_be_cut_off = false;
             // Refused only on a closed connection, which is removed anyway.
             let _closed = conn.quic.send_ack_eliciting();
@@ -183,7 +183,7 @@ impl Endpoint {
             && now.saturating_duration_since(conn.last_received) > CHECK;
         let check = match conn.stage {
             Stage::Ready if quiet && conn.may_be_cut_off => conn.last_received + CEASED,
-            Stage::Ready if quiet => conn.last_received + conn.keepalive,
+            Stage::Ready if quiet => conn.last_received + self.role.keepalive(conn.keepalive),
             Stage::Ready => conn.check_at,
             Stage::Handshake | Stage::Proof | Stage::Hello | Stage::Behind => {
                 conn.started + HANDSHAKE_LIFE
@@ -242,7 +242,9 @@ impl Endpoint {
     }
 
     fn poll_faded(&mut self, peer: PeerId, slot: u8, now: Instant) -> Option<Key> {
-        self.link(peer)?.lane(slot)?.slot.poll_faded(now)
+        let Self { links, conns, .. } = self;
+        let link = links.get_mut(peer.0 as usize).and_then(Option::as_mut)?;
+        link.lane(slot)?.slot.poll_faded(now, |key| Some(conns.get(key)?.last_received))
     }
 
     /// Takes leave of all peers: GOAWAY now, CONNECTION_CLOSE a moment later.
@@ -274,7 +276,7 @@ impl Endpoint {
             && self.conns.iter().all(|(_, conn)| conn.stage == Stage::Closing && !conn.is_active)
     }
 
-    fn close_all(&mut self) {
+    pub(super) fn close_all(&mut self) {
         for key in self.conns.iter().map(|(key, _)| key).collect::<Vec<_>>() {
             if self.conns.get(key).is_some_and(|conn| conn.stage != Stage::Closing) {
                 self.close(key, Code::Done, b"node stops");

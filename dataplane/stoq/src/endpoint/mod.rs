@@ -11,6 +11,7 @@
 //! | [`Endpoint::open_stream`], [`Endpoint::stream_send`] | [`Endpoint::poll_stream`], [`Endpoint::stream_recv`] |
 
 mod accept;
+mod handover;
 mod lane;
 mod maintain;
 mod mesh;
@@ -31,6 +32,7 @@ use slab::Slab;
 use stoq_identity::NodeId;
 use stoq_telemetry::Drops;
 
+use self::handover::Role;
 use self::lane::Link;
 pub use self::receive::Inner;
 use self::receive::Receiving;
@@ -176,6 +178,7 @@ pub struct Endpoint {
     handshake_packets_left: u32,
     retries_sent: u64,
     draining: Option<Instant>,
+    role: Role,
     /// The widest stream window that a link has asked for: an acceptor does not know yet whose
     /// connection it makes.
     widest: u32,
@@ -226,6 +229,7 @@ impl Endpoint {
             retry_budget: Budget::new(RETRY_BURST, RETRY_PER_SECOND, now),
             retries_sent: 0,
             draining: None,
+            role: Role::Serving,
             widest: tls::STREAM_WINDOW_MAX,
             sampled: now,
         })

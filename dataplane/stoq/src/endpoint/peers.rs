@@ -98,11 +98,7 @@ impl Endpoint {
             (conn.stage == Stage::Ready && !conn.dialled_here()).then_some(key)
         };
         for key in self.conns.iter().filter_map(accepted).collect::<Vec<_>>() {
-            let goaway = Goaway { reason: GoawayReason::Replace, drain_ms: 0 };
-            if let Some(conn) = self.conns.get_mut(key) {
-                conn.send_frame(&Frame::Goaway(goaway));
-            }
-            self.activate(key);
+            self.ask_for_successor(key);
         }
         for at in 0..self.links.len() {
             let Some(link) = &mut self.links[at] else { continue };
@@ -140,6 +136,9 @@ impl Endpoint {
     }
 
     pub(super) fn dial(&mut self, peer: PeerId, slot: u8, remote: SocketAddr, now: Instant) {
+        if !self.role.makes_connections() {
+            return;
+        }
         let Some(cid) = self.new_cid() else { return };
         let Ok(random) = random::bytes::<{ cid::CID_LEN }>() else { return };
         if self.conns.len() >= self.settings.connections_max {

@@ -70,6 +70,15 @@ pub enum Request {
     RemoveMirror,
     /// Read the program's counters.
     XdpCounters,
+    /// Start the process that takes over, with the end of a channel that comes beside.
+    StartHeir,
+    /// End that process: it did not take over.
+    EndHeir,
+    /// Leave routes and rules to the next process, or do not.
+    KeepRoutes {
+        /// Whether they are left.
+        keep: bool,
+    },
 }
 
 /// What tells a connection ID of ours from another.
@@ -130,6 +139,16 @@ pub(super) enum Reply {
     },
     /// The AF_XDP socket comes beside.
     XdpSocket,
+    /// The process is started.
+    Heir {
+        /// Its number.
+        pid: i32,
+    },
+    /// How the process ended.
+    Ended {
+        /// In words.
+        how: String,
+    },
     /// What became of packets, by name.
     Counters(Vec<(String, u64)>),
     /// It is not done.

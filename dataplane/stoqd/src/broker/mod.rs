@@ -20,6 +20,7 @@
 //! however that comes about, for nobody else holds it.
 
 mod bypass;
+mod heir;
 mod message;
 mod policy;
 pub mod privilege;
@@ -44,8 +45,10 @@ pub use message::{ConfiguredFile, ConnectionIds, Request, UdpSocket};
 pub use policy::Policy;
 #[cfg(test)]
 pub(crate) use sys::fork_with;
+pub(crate) use sys::{Channel, listen_fds};
 
 use crate::config::{Config, Prefix};
+use crate::inherit::Inherited;
 use message::Reply;
 
 /// Why the broker did not do it.
@@ -116,24 +119,71 @@ struct State {
 }
 
 impl Broker {
-    /// Forks the broker of a daemon that reads `path`. To be called while there is one thread.
+    /// Forks the broker of a daemon that reads `path`, with the device and the routes that were left to it.
+    /// To be called while there is one thread.
     ///
     /// # Errors
     /// When threads run already, or the process cannot be made.
-    pub fn start(path: &Path, config: &Config) -> Result<Self, BrokerError> {
+    pub fn start(
+        path: &Path,
+        config: &Config,
+        inherited: &mut Inherited,
+    ) -> Result<Self, BrokerError> {
         let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
         if threads != 1 {
             return Err(BrokerError::Threads(threads));
         }
-        Self::fork(Policy::new(path, config))
+        Self::fork(Policy::new(path, config), inherited)
     }
 
     /// Forks a broker with this policy.
-    fn fork(policy: Policy) -> Result<Self, BrokerError> {
+    fn fork(policy: Policy, inherited: &mut Inherited) -> Result<Self, BrokerError> {
         let path = policy.path().to_owned();
-        let (channel, pid) =
-            sys::fork_with(|channel| server::serve(channel, policy)).map_err(BrokerError::Start)?;
-        Ok(Self { state: Mutex::new(State { channel, routes: HashMap::new() }), pid, path })
+        let tunnel = std::mem::take(&mut inherited.tunnel);
+        let routes = std::mem::take(&mut inherited.will.routes);
+        let routes = routes.into_iter().filter_map(|(to, beside)| Some((to.parse().ok()?, beside)));
+        let routes: HashMap<Prefix, bool> = routes.collect();
+        let left = server::Left { tunnel, routes: routes.clone() };
+        let served = sys::fork_with(|channel| server::serve(channel, policy, left));
+        let (channel, pid) = served.map_err(BrokerError::Start)?;
+        Ok(Self { state: Mutex::new(State { channel, routes }), pid, path })
+    }
+
+    /// The routes there are, and whether each is kept beside the main table.
+    #[must_use]
+    pub fn routes(&self) -> Vec<(String, bool)> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.routes.iter().map(|(prefix, beside)| (prefix.to_string(), *beside)).collect()
+    }
+
+    /// Starts another stoqd, which is to take over, with its end of a channel to this one.
+    ///
+    /// # Errors
+    /// When there is no such program, or the kernel refuses.
+    pub fn start_heir(&self, elder: OwnedFd) -> Result<Pid, BrokerError> {
+        match self.call_with(&Request::StartHeir, &[elder])?.0 {
+            Reply::Heir { pid } => Ok(Pid::from_raw(pid)),
+            _ => Err(BrokerError::Answer("start_heir")),
+        }
+    }
+
+    /// Ends it, if it still runs. Returns how it ended, in words.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn end_heir(&self) -> Result<String, BrokerError> {
+        match self.call(&Request::EndHeir)?.0 {
+            Reply::Ended { how } => Ok(how),
+            _ => Err(BrokerError::Answer("end_heir")),
+        }
+    }
+
+    /// Leaves routes and rules to the next process when this one ends, or does not.
+    ///
+    /// # Errors
+    /// When the broker is gone.
+    pub fn keep_routes(&self, keep: bool) -> Result<(), BrokerError> {
+        self.call(&Request::KeepRoutes { keep }).map(drop)
     }
 
     /// The broker's process.

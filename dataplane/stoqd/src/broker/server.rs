@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::Child;
 
 use caps::{CapSet, Capability};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -16,9 +17,10 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::SignalFd;
 use stoq_port::PortError;
 use stoq_port::socket::{self, SocketSpec};
-use stoq_tunnel::device;
+use stoq_tunnel::device::{self, DeviceError};
 
 use super::bypass::{self, Bypass};
+use super::heir;
 use super::message::{Reply, Request, UdpSocket};
 use super::policy::Policy;
 use super::privilege;
@@ -30,15 +32,28 @@ use crate::netlink::{self, LinkSettings, Netlink, Table};
 /// What the broker keeps: to change links, addresses, routes and marks, and to attach an XDP program
 /// (NET_ADMIN); to bind low ports; to load the program and change its maps (BPF), which computes with
 /// pointers into packets (PERFMON); to open AF_XDP sockets (NET_RAW) and lock their memory (IPC_LOCK); to
-/// read an identity that the control plane's user has written (DAC_READ_SEARCH), in force only then.
-const KEPT: [Capability; 7] = [
+/// read an identity that the control plane's user has written (DAC_READ_SEARCH), in force only then; and for
+/// a process that takes over, which has to give up all of this as this one did (SETUID, SETGID, SETPCAP),
+/// never in force here.
+const KEPT: [Capability; 10] = [
     Capability::CAP_DAC_READ_SEARCH,
+    Capability::CAP_SETUID,
+    Capability::CAP_SETGID,
+    Capability::CAP_SETPCAP,
     Capability::CAP_NET_ADMIN,
     Capability::CAP_NET_BIND_SERVICE,
     Capability::CAP_BPF,
     Capability::CAP_PERFMON,
     Capability::CAP_IPC_LOCK,
     Capability::CAP_NET_RAW,
+];
+
+/// Those of them that are in force for a moment, or for another process, only.
+const AT_REST: [Capability; 4] = [
+    Capability::CAP_DAC_READ_SEARCH,
+    Capability::CAP_SETUID,
+    Capability::CAP_SETGID,
+    Capability::CAP_SETPCAP,
 ];
 
 /// Most routes at once: ten thousand peers with a few prefixes each.
@@ -48,17 +63,29 @@ const ROUTES_MAX: usize = 65_536;
 /// must leave the broker alive until stoqd has drained.
 const PARENT_DIED: Signal = Signal::SIGUSR2;
 
+/// What an earlier process has left.
+pub(super) struct Left {
+    /// Queues of the device.
+    pub tunnel: Vec<OwnedFd>,
+    /// Routes, and whether each is kept beside the main table.
+    pub routes: HashMap<Prefix, bool>,
+}
+
 /// Serves until stoqd is gone, then cleans up.
-pub(super) fn serve(channel: Channel, policy: Policy) {
+pub(super) fn serve(channel: Channel, policy: Policy, left: Left) {
     let parent = nix::unistd::getppid();
     let Ok(death) = watch_parent() else { return };
     // Without these the kernel refuses by itself what is not allowed; a broker that was started
     // without privilege has none to keep.
     let _ = prctl::set_name(c"stoqd-broker");
     let _ = privilege::keep_only(&KEPT);
-    let _ = caps::drop(None, CapSet::Effective, Capability::CAP_DAC_READ_SEARCH);
-    let mut server = Server::new(policy);
-    server.remove_stale();
+    for capability in AT_REST {
+        let _ = caps::drop(None, CapSet::Effective, capability);
+    }
+    let mut server = Server::new(policy, left);
+    if server.routes.is_empty() {
+        server.remove_stale();
+    }
     // A parent that died before the signal was asked for has left this process to another.
     while nix::unistd::getppid() == parent && wait(&channel, &death) {
         let Ok((bytes, fds)) = channel.receive() else { break };
@@ -71,7 +98,9 @@ pub(super) fn serve(channel: Channel, policy: Policy) {
             break;
         }
     }
-    server.clean_up();
+    if !server.keeps_routes {
+        server.clean_up();
+    }
 }
 
 /// Blocks the signals that are meant for stoqd, and asks for one on its death.
@@ -112,14 +141,30 @@ pub(super) struct Server {
     /// Opened at the first use.
     netlink: Option<Netlink>,
     pub(super) bypass: Bypass,
+    /// Queues of a device that another process made.
+    left: Vec<OwnedFd>,
+    /// The process that is to take over.
+    heir: Option<Child>,
+    /// Routes and rules are left to the next process.
+    keeps_routes: bool,
 }
 
 pub(super) type Answer = Result<(Reply, Vec<OwnedFd>), String>;
 
 impl Server {
-    fn new(policy: Policy) -> Self {
-        let bypass = Bypass::default();
-        Self { policy, device: None, routes: HashMap::new(), netlink: None, bypass }
+    fn new(policy: Policy, left: Left) -> Self {
+        let table = |prefix, beside| if beside { routing::table(prefix) } else { Table::MAIN };
+        let routes = left.routes.into_iter().map(|(prefix, at)| (prefix, table(prefix, at)));
+        Self {
+            policy,
+            device: None,
+            routes: routes.collect(),
+            netlink: None,
+            bypass: Bypass::default(),
+            left: left.tunnel,
+            heir: None,
+            keeps_routes: false,
+        }
     }
 
     fn answer(&mut self, request: Request, fds: Vec<OwnedFd>) -> (Reply, Vec<OwnedFd>) {
@@ -142,6 +187,12 @@ impl Server {
             Request::AddMirror => done(self.add_mirror()),
             Request::RemoveMirror => done(self.remove_mirror()),
             Request::XdpCounters => self.xdp_counters(),
+            Request::StartHeir => self.start_heir(fds),
+            Request::EndHeir => self.end_heir(),
+            Request::KeepRoutes { keep } => {
+                self.keeps_routes = keep;
+                done(Ok(()))
+            }
         };
         answer.unwrap_or_else(|reason| (refused(reason), Vec::new()))
     }
@@ -165,8 +216,16 @@ impl Server {
 
     fn create_tunnel(&mut self, queues: u16) -> Answer {
         let tunnel = self.policy.tunnel()?.clone();
-        let created = device::create(&tunnel.device, usize::from(queues), tunnel.offloads)
-            .map_err(lacking)?;
+        let created = match std::mem::take(&mut self.left) {
+            none if none.is_empty() => {
+                device::create(&tunnel.device, usize::from(queues), tunnel.offloads)
+            }
+            left if left.len() == usize::from(queues) => {
+                device::adopt(&tunnel.device, left, tunnel.offloads)
+            }
+            left => Err(DeviceError::Number { is: left.len(), expected: usize::from(queues) }),
+        };
+        let created = created.map_err(lacking)?;
         let netlink = self.netlink()?;
         let index = netlink.index_of(&tunnel.device).map_err(text)?;
         // See the constant: what comes from a site must not be cut in the kernel.
@@ -246,6 +305,32 @@ impl Server {
         self.bypass.note_port(opened.local.port());
         warnings.extend(opened.warnings.iter().map(ToString::to_string));
         Ok((Reply::Socket { local: opened.local, warnings }, vec![opened.fd]))
+    }
+
+    /// One at a time: two would take over from one.
+    fn start_heir(&mut self, mut fds: Vec<OwnedFd>) -> Answer {
+        let elder = fds.pop().ok_or_else(|| "expected a channel beside it, got none".to_owned())?;
+        let program = heir::program().map_err(text)?;
+        if self.heir.as_mut().is_some_and(|heir| matches!(heir.try_wait(), Ok(None))) {
+            return Err("expected no other hand-over, got one under way".to_owned());
+        }
+        let started = heir::start(&program, self.policy.path(), &elder);
+        let at = program.display();
+        let child = started.map_err(|error| format!("expected to start {at}, got: {error}"))?;
+        let pid = i32::try_from(child.id()).map_err(text)?;
+        self.heir = Some(child);
+        Ok((Reply::Heir { pid }, Vec::new()))
+    }
+
+    fn end_heir(&mut self) -> Answer {
+        let none = || "expected a process that takes over, got none".to_owned();
+        let mut heir = self.heir.take().ok_or_else(none)?;
+        // What has ended by itself says more.
+        if !matches!(heir.try_wait(), Ok(Some(_))) {
+            heir.kill().map_err(text)?;
+        }
+        let status = heir.wait().map_err(text)?;
+        Ok((Reply::Ended { how: status.to_string() }, Vec::new()))
     }
 
     /// Rules that a killed run left behind would still be asked for every packet.

@@ -52,7 +52,7 @@ impl Files {
 
     fn broker(&self) -> Broker {
         let config = Config::load(&self.path()).unwrap();
-        Broker::fork(Policy::new(&self.path(), &config)).unwrap()
+        Broker::fork(Policy::new(&self.path(), &config), &mut Inherited::default()).unwrap()
     }
 }
 

@@ -46,6 +46,13 @@ pub trait Operations: Send + Sync + 'static {
     /// Why it cannot.
     fn drain(&self) -> Result<(), Refusal>;
 
+    /// Hands over to another process, started from this one's path. Returns its number and version once it
+    /// carries the traffic; this daemon exits soon after.
+    ///
+    /// # Errors
+    /// Why this one goes on.
+    fn upgrade(&self) -> Result<(u32, String), Refusal>;
+
     /// Takes over a snapshot, persisted. Returns the names of peers that the file overrides.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use stoq_control::{
 };
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
 use super::{Operations, capture};
@@ -36,19 +36,29 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 struct Shared<O> {
     operations: Arc<O>,
     captures: Arc<Semaphore>,
+    /// Whether connections are to be closed once they are answered.
+    stopped: watch::Receiver<bool>,
 }
 
-/// Serves the socket until the task is dropped.
+/// Serves the socket until it is told to stop, and ends when everybody is answered.
 ///
 /// # Errors
 /// When the listener cannot be watched.
-pub async fn serve<O: Operations>(listener: StdListener, operations: Arc<O>) -> io::Result<()> {
+pub async fn serve<O: Operations>(
+    listener: StdListener,
+    operations: Arc<O>,
+    mut stopped: watch::Receiver<bool>,
+) -> io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let captures = Arc::new(Semaphore::new(CAPTURES_MAX));
-    let shared = Arc::new(Shared { operations, captures });
+    let shared = Arc::new(Shared { operations, captures, stopped: stopped.clone() });
     loop {
-        let stream = match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop(&mut stopped) => break,
+        };
+        let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!("the control socket cannot accept a connection: {error}");
@@ -63,6 +73,17 @@ pub async fn serve<O: Operations>(listener: StdListener, operations: Arc<O>) -> 
                 tracing::debug!("a connection of the control socket broke: {error}");
             }
         });
+    }
+    drop(listener);
+    // It is never closed.
+    let _all = connections.acquire_many(CONNECTIONS_MAX as u32).await;
+    Ok(())
+}
+
+/// Waits until the server is told to stop; without end if nobody can tell it any more.
+async fn stop(stopped: &mut watch::Receiver<bool>) {
+    if stopped.wait_for(|stopped| *stopped).await.is_err() {
+        std::future::pending().await
     }
 }
 
@@ -94,10 +115,16 @@ async fn talk<O: Operations>(
     let may_push = shared.operations.may(uid, Right::Push);
     let line_max = if may_push { MAX_REQUEST_BYTES } else { SHORT_LINE_MAX };
     let mut stream = BufReader::new(stream);
+    let mut stopped = shared.stopped.clone();
     loop {
         let mut line = Vec::new();
         let mut bounded = (&mut stream).take(line_max as u64 + 1);
-        if timeout(IDLE, bounded.read_until(b'\n', &mut line)).await?? == 0 {
+        let read = tokio::select! {
+            read = timeout(IDLE, bounded.read_until(b'\n', &mut line)) => read??,
+            // Another process serves: the caller connects anew.
+            () = stop(&mut stopped) => 0,
+        };
+        if read == 0 {
             return Ok(());
         }
         if line.len() > line_max {
@@ -140,6 +167,9 @@ fn perform(operations: &impl Operations, request: Request) -> Response {
             .reload()
             .map(|(restart_needed, warnings)| Response::Reloaded { restart_needed, warnings }),
         Request::Drain {} => operations.drain().map(|()| Response::Draining {}),
+        Request::Upgrade {} => {
+            operations.upgrade().map(|(pid, version)| Response::Upgraded { pid, version })
+        }
         Request::Push { snapshot } => {
             let number = snapshot.number;
             operations.push(snapshot).map(|overridden| Response::Pushed { number, overridden })
@@ -231,6 +261,7 @@ fn name_of(request: &Request) -> &'static str {
         Request::Status {} => "status",
         Request::Reload {} => "reload",
         Request::Drain {} => "drain",
+        Request::Upgrade {} => "upgrade",
         Request::Push { .. } => "push",
         Request::Identity { .. } => "identity",
         Request::Capture(_) => "capture",

@@ -38,6 +38,10 @@ impl Operations for Daemon {
         Err(Refusal::new(ErrorCode::Refused, "draining already"))
     }
 
+    fn upgrade(&self) -> Result<(u32, String), Refusal> {
+        Ok((7, "0.2.0".into()))
+    }
+
     fn push(&self, snapshot: Snapshot) -> Result<Vec<String>, Refusal> {
         let mut pushed = self.pushed.lock().unwrap();
         pushed.push(snapshot, Vec::new(), &self.config)?;
@@ -85,7 +89,7 @@ impl Operations for Daemon {
 struct Running {
     path: PathBuf,
     daemon: Arc<Daemon>,
-    _stop: tokio::sync::oneshot::Sender<()>,
+    stop: tokio::sync::watch::Sender<bool>,
 }
 
 fn start(name: &str, uids: &str) -> Running {
@@ -101,18 +105,13 @@ fn start(name: &str, uids: &str) -> Running {
     let daemon = Arc::new(Daemon { config, pushed, taps: Mutex::default() });
     let path = dir.join("stoqd.sock");
     let listener = bind(&path).unwrap();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let (stop, stopped) = tokio::sync::watch::channel(false);
     let operations = Arc::clone(&daemon);
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            tokio::select! {
-                served = serve(listener, operations) => served.unwrap(),
-                _ = stopped => {}
-            }
-        });
+        runtime.block_on(serve(listener, operations, stopped)).unwrap();
     });
-    Running { path, daemon, _stop: stop }
+    Running { path, daemon, stop }
 }
 
 /// The uid of this test, whose rights the daemon looks at.
@@ -122,6 +121,7 @@ fn own() -> u32 {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        self.stop.send_replace(true);
         let _ = self.path.parent().map(std::fs::remove_dir_all);
     }
 }

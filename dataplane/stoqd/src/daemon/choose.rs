@@ -8,6 +8,7 @@ use stoq_port::xdp::NextHops;
 use stoq_port::{PortKind, PortOptions, Sender};
 
 use super::bypass::{Attachment, attach, compare};
+use super::handover::Elder;
 use crate::broker::{Broker, ConnectionIds};
 use crate::config::{Config, PortChoice, SenderChoice};
 
@@ -25,7 +26,14 @@ pub(super) struct Choice {
     /// What it may use.
     pub options: PortOptions,
     /// The way past the kernel, if packets take it.
-    pub bypass: Option<(Attachment, Arc<NextHops>)>,
+    pub bypass: Option<Way>,
+}
+
+/// The way past the kernel.
+pub(super) struct Way {
+    /// Nothing yet where another process has it.
+    pub attachment: Option<Attachment>,
+    pub hops: Arc<NextHops>,
 }
 
 /// Chooses the port.
@@ -37,6 +45,7 @@ pub(super) fn choose(
     broker: &Broker,
     ids: &ConnectionIds,
     workers: usize,
+    elder: Option<&Elder>,
 ) -> Result<Choice> {
     let transport = &config.transport;
     let mut options = PortOptions {
@@ -52,6 +61,7 @@ pub(super) fn choose(
     };
     let mut selection = select(wanted, &options)?;
     let attachment = match transport.port {
+        _ if elder.is_some() => None,
         PortChoice::Xdp => {
             let attachment = attach(broker, ids, workers)?;
             Some(take(&mut selection, attachment))
@@ -74,11 +84,22 @@ pub(super) fn choose(
         None => (None, (selection.selected, selection.mode.clone())),
     };
     options.sender = sender(transport.sender, selection.selected);
-    let with_hops = |attachment| {
-        let hops = NextHops::new().context("making the table of next hops")?;
-        Ok::<_, anyhow::Error>((attachment, Arc::new(hops)))
+    // As the process before: to compare anew takes the interface, which that one has.
+    let later = elder.is_some_and(|elder| match transport.port {
+        PortChoice::Xdp => true,
+        PortChoice::Auto => elder.had_bypass(),
+        PortChoice::Uring | PortChoice::Mio => false,
+    });
+    if later {
+        (selection.selected, selection.mode) = (PortKind::Xdp, String::new());
+    }
+    let bypass = match attachment.is_some() || later {
+        true => {
+            let hops = NextHops::new().context("making the table of next hops")?;
+            Some(Way { attachment, hops: Arc::new(hops) })
+        }
+        false => None,
     };
-    let bypass = attachment.map(with_hops).transpose()?;
     Ok(Choice { selection, sockets, options, bypass })
 }
 

@@ -10,8 +10,10 @@ use stoq_port::Socket;
 use stoq_tuning::{CorePlan, Host, Topology, Wish};
 use stoq_tunnel::device::Offloads;
 
+use super::handover::Elder;
 use crate::broker::{Broker, UdpSocket};
 use crate::config::{Auto, Config};
+use crate::inherit::{Estate, Kind};
 use crate::netlink::Netlink;
 
 /// MTU of the WAN where the interface does not tell: Ethernet's.
@@ -39,9 +41,12 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Opens everything.
-    pub fn prepare(broker: &Broker, config: &Config) -> Result<Self> {
+    /// Opens everything; beside an elder's sockets once packets are steered.
+    pub fn prepare(broker: &Broker, config: &Config, elder: Option<&Elder>) -> Result<Self> {
         let cores = core_plan(config);
+        if let Some(elder) = elder {
+            elder.announce(cores.workers)?;
+        }
         let udp_payload_max = wan_mtu(config).saturating_sub(OUTER_HEADERS_V6);
         let mut shares = Vec::new();
         for index in 0..cores.workers {
@@ -57,6 +62,22 @@ impl Network {
         };
         network.open_tunnel(broker, config)?;
         Ok(network)
+    }
+
+    /// Copies of the device's queues, for the next process.
+    pub fn estate(&self) -> Result<Estate> {
+        let mut estate = Estate::default();
+        for (queue, _) in self.shares.iter().filter_map(|share| share.queue.as_ref()) {
+            estate.add(Kind::Tunnel, queue)?;
+        }
+        Ok(estate)
+    }
+
+    /// A copy of the first listening socket of each address.
+    pub fn group(&self) -> Result<Vec<OwnedFd>> {
+        let sockets = self.shares.first().map(|share| &share.sockets[..]).unwrap_or_default();
+        let listening = sockets.iter().filter(|(socket, _)| matches!(socket, Socket::Listen(_)));
+        listening.map(|(_, fd)| Ok(fd.try_clone()?)).collect()
     }
 
     fn open_tunnel(&mut self, broker: &Broker, config: &Config) -> Result<()> {

@@ -1,6 +1,6 @@
 //! What the daemon says of itself: status for people and scripts, figures for the metrics.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use crossbeam::channel::bounded;
@@ -28,6 +28,21 @@ impl Shared {
             answer.recv_timeout(PATIENCE).ok()
         };
         self.workers.iter().map(ask).collect()
+    }
+
+    /// Whether every worker answers.
+    pub(super) fn is_well(&self) -> bool {
+        self.reports().iter().all(Option::is_some)
+    }
+
+    /// The peers that a link to is up.
+    pub(super) fn links_up(&self) -> HashSet<String> {
+        let reports = self.reports();
+        let links = reports.iter().flatten().flat_map(|report| &report.links);
+        let up: HashSet<PeerId> =
+            links.filter(|link| link.state == LinkState::Up).map(|link| link.peer).collect();
+        let names = self.peer_names().into_iter().filter(|(peer, _)| up.contains(peer));
+        names.map(|(_, name)| name).collect()
     }
 
     fn links_now(&self, names: &[(PeerId, String)], shares: &Shares<'_>) -> Vec<Link> {

@@ -21,6 +21,7 @@ use stoq_tuning::tier::LinkTier;
 use stoq_tunnel::forward::Prefix;
 
 use super::bypass::{Bypass, State};
+use super::handover::{Relay, Upgraded};
 use super::identity::{credentials, described};
 use super::peering::PeerNumbers;
 use super::workers::{Watched, Workers};
@@ -40,7 +41,9 @@ const STREAM_ANSWER: Duration = Duration::from_secs(7);
 
 /// The daemon without its threads.
 pub(super) struct Shared {
-    parts: Parts,
+    broker: Arc<Broker>,
+    level: Level,
+    bypass: Option<Bypass>,
     pub(super) workers: Vec<Watched>,
     selection: Selection,
     /// The port on sockets and its mode: what is left when the way past the kernel is lost.
@@ -49,6 +52,8 @@ pub(super) struct Shared {
     held: Mutex<Held>,
     /// Which worker is asked first for the next stream.
     streams: AtomicUsize,
+    /// What is held for the process after this one.
+    pub(super) relay: Relay,
     /// The tier of each link that has carried something: no more of them than numbers of peers.
     tiers: Mutex<HashMap<PeerId, LinkTier>>,
 }
@@ -59,6 +64,7 @@ pub(super) struct Parts {
     pub level: Level,
     /// The way past the kernel, if packets take it.
     pub bypass: Option<Bypass>,
+    pub relay: Relay,
 }
 
 /// What changes while it runs.
@@ -75,8 +81,12 @@ pub(super) struct Held {
 
 impl Shared {
     pub fn new(held: Held, parts: Parts, workers: &Workers) -> Self {
+        let Parts { broker, level, bypass, relay } = parts;
         Self {
-            parts,
+            broker,
+            level,
+            bypass,
+            relay,
             workers: workers.watched.clone(),
             selection: workers.selection.clone(),
             beneath: workers.beneath.clone(),
@@ -88,7 +98,19 @@ impl Shared {
     }
 
     pub(super) fn broker(&self) -> &Broker {
-        &self.parts.broker
+        &self.broker
+    }
+
+    /// Whether packets may go past the kernel.
+    pub(super) fn has_bypass(&self) -> bool {
+        self.bypass.is_some()
+    }
+
+    /// Leaves the way past the kernel to another process, or takes it again.
+    pub(super) fn set_bypass_aside(&self, aside: bool) {
+        if let Some(bypass) = &self.bypass {
+            bypass.set_aside(aside);
+        }
     }
 
     pub(super) fn held(&self) -> MutexGuard<'_, Held> {
@@ -110,7 +132,7 @@ impl Shared {
     /// The port, as it works now.
     pub fn port(&self) -> Selection {
         let mut selection = self.selection.clone();
-        let state = self.parts.bypass.as_ref().map(Bypass::state);
+        let state = self.bypass.as_ref().map(Bypass::state);
         match state {
             None => {}
             Some(State::Active(mode)) => selection.mode = mode,
@@ -124,11 +146,11 @@ impl Shared {
 
     /// What became of the packets that the XDP program saw, by verdict; nothing without one.
     pub fn xdp_counters(&self) -> Vec<(String, u64)> {
-        let active = self.parts.bypass.as_ref().map(Bypass::state);
+        let active = self.bypass.as_ref().map(Bypass::state);
         if !matches!(active, Some(State::Active(_))) {
             return Vec::new();
         }
-        self.parts.broker.xdp_counters().unwrap_or_default()
+        self.broker.xdp_counters().unwrap_or_default()
     }
 
     pub fn uptime_s(&self) -> u64 {
@@ -195,7 +217,7 @@ impl Shared {
         let peers = || peers.iter().map(|known| &known.peer);
         let prefixes: Vec<Prefix> = peers().flat_map(|p| p.allowed_ips.clone()).collect();
         let endpoints: Vec<_> = peers().flat_map(|p| &p.endpoints).map(|e| e.ip()).collect();
-        for error in self.parts.broker.set_routes(&prefixes, &endpoints) {
+        for error in self.broker.set_routes(&prefixes, &endpoints) {
             tracing::error!("a route is missing: {error}");
         }
     }
@@ -209,18 +231,19 @@ impl Shared {
 
     /// Reads file and identity again. Returns the keys that need a restart.
     fn reload_now(&self) -> Result<Vec<String>> {
-        let config = self.parts.broker.reload()?;
+        self.may_change().map_err(|refusal| anyhow::anyhow!(refusal.message))?;
+        let config = self.broker.reload()?;
         let mut held = self.held();
         // Refused before anything is changed.
-        credentials(&config, held.policy, &self.parts.broker)?;
+        credentials(&config, held.policy, &self.broker)?;
         let changed = Config::diff(&held.config, &config);
         for key in &changed {
             tracing::warn!("{key} changed, which takes effect at the next restart only");
         }
-        self.parts.level.set(config.log.level).context("setting the log level")?;
+        self.level.set(config.log.level).context("setting the log level")?;
         held.config = config;
-        if matches!(self.parts.bypass.as_ref().map(Bypass::state), Some(State::Active(_)))
-            && let Err(error) = self.parts.broker.refresh_xdp()
+        if matches!(self.bypass.as_ref().map(Bypass::state), Some(State::Active(_)))
+            && let Err(error) = self.broker.refresh_xdp()
         {
             tracing::error!("the XDP program keeps its old rules: {error}");
         }
@@ -271,11 +294,18 @@ impl Operations for Shared {
         kill(Pid::this(), Signal::SIGTERM).map_err(refused)
     }
 
+    fn upgrade(&self) -> Result<(u32, String), Refusal> {
+        let Upgraded { pid, version } = self.hand_over()?;
+        Ok((pid.as_raw().unsigned_abs(), version))
+    }
+
     fn push(&self, snapshot: Snapshot) -> Result<Vec<String>, Refusal> {
+        self.may_change()?;
         self.push_now(snapshot)
     }
 
     fn identity(&self, certificate: &Path, key: &Path) -> Result<Certificate, Refusal> {
+        self.may_change()?;
         let mut held = self.held();
         let files = &held.config.identity;
         if [certificate, key] != [files.certificate.as_path(), files.key.as_path()] {

@@ -24,8 +24,9 @@ pub(super) struct State {
 
 impl State {
     /// Reads the state in `directory`, and writes back that one run more has begun. Without a usable
-    /// directory the run has keys of its own, and says what that costs.
-    pub fn load(directory: &Path) -> Self {
+    /// directory the run has keys of its own, and says what that costs. A process that takes over from
+    /// another goes on under its boot identity.
+    pub fn load(directory: &Path, elder: Option<BootId>) -> Self {
         let path = directory.join(FILE);
         let (keys, generation) = read(&path).unwrap_or_else(|error| {
             if error.kind() != io::ErrorKind::NotFound {
@@ -43,7 +44,7 @@ impl State {
                 "cannot write {path}: {error}; after a restart, peers will notice it only by silence"
             );
         }
-        Self { keys, generation, boot: boot() }
+        Self { keys, generation, boot: elder.unwrap_or_else(boot) }
     }
 }
 
@@ -93,8 +94,8 @@ mod tests {
     #[test]
     fn the_keys_stay_and_the_run_counts() {
         let directory = tempfile::tempdir().unwrap();
-        let first = State::load(directory.path());
-        let second = State::load(directory.path());
+        let first = State::load(directory.path(), None);
+        let second = State::load(directory.path(), None);
         assert_eq!(first.keys, second.keys);
         assert_eq!(second.generation, first.generation + 1);
         assert!(second.boot.supersedes(&first.boot));
@@ -104,14 +105,14 @@ mod tests {
     fn a_broken_file_is_replaced() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join(FILE), b"not keys").unwrap();
-        let first = State::load(directory.path());
-        assert_eq!(State::load(directory.path()).keys, first.keys);
+        let first = State::load(directory.path(), None);
+        assert_eq!(State::load(directory.path(), None).keys, first.keys);
     }
 
     #[test]
     fn a_missing_directory_does_not_keep_it_from_starting() {
         let directory = tempfile::tempdir().unwrap();
-        let state = State::load(&directory.path().join("nowhere"));
+        let state = State::load(&directory.path().join("nowhere"), None);
         assert_eq!(state.generation, 1);
     }
 }

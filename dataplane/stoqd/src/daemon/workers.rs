@@ -71,6 +71,8 @@ pub(super) struct Plan<'a> {
     pub state: &'a State,
     pub credentials: &'a Credentials,
     pub queues: &'a Queues,
+    /// Whether the tunnel device is read from the start.
+    pub reads: bool,
 }
 
 impl Workers {
@@ -82,10 +84,12 @@ impl Workers {
         peering: &Arc<Peering>,
     ) -> Result<Self> {
         let count = network.shares.len();
-        steer(&network);
+        if parts.reads {
+            steer(&network);
+        }
         let (port, options, selection) =
             (choice.sockets.0, choice.options.clone(), choice.selection.clone());
-        let hops = choice.bypass.as_ref().map(|(_, hops)| Arc::clone(hops));
+        let hops = choice.bypass.as_ref().map(|way| Arc::clone(&way.hops));
         let secret = random();
         let mut plan = Drawn { parts, port, hops, options, secret, network };
         let failed = Arc::default();
@@ -200,6 +204,7 @@ impl Drawn<'_> {
             port_options: self.options.clone(),
             sockets: share.sockets,
             device: share.queue,
+            reads: self.parts.reads,
             joins: self.parts.config.tunnel.as_ref().is_some_and(|tunnel| tunnel.offload.gro),
             addresses: self.network.addresses.clone(),
             core: self.network.cores.pinned.get(index).copied(),

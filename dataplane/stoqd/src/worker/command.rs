@@ -17,7 +17,7 @@ use stoq_port::xdp::Lane;
 use stoq_port::{RxMeta, Socket, TxMeta};
 use stoq_tunnel::forward::Table;
 
-use super::{Meters, Offer, PROOFS_MAX, StageFigures, Tap, Wanted, Worker};
+use super::{Meters, Offer, PROOFS_MAX, StageFigures, Step, Tap, Wanted, Worker};
 
 /// Commands that wait for a worker at most: it takes them within microseconds, so a full channel
 /// means that it hangs, and the sender is told.
@@ -60,6 +60,8 @@ pub enum Command {
     Tap(Tap),
     /// Use these lanes past the kernel from now on, or none.
     Plug(Vec<Lane>),
+    /// Do this of a hand-over to another process of this node.
+    HandOver(Step),
     /// Take leave of all peers and end.
     Drain,
 }
@@ -273,6 +275,7 @@ impl Worker {
                     tracing::error!("packets go through the kernel: {error}");
                 }
             }
+            Command::HandOver(step) => self.hand_over(step, now),
             Command::Drain => {
                 self.endpoint.drain(now);
                 self.stopping = true;

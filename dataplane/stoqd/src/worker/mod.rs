@@ -14,6 +14,7 @@
 
 mod command;
 mod desk;
+mod handover;
 mod inbound;
 mod meters;
 mod outbound;
@@ -44,6 +45,8 @@ use stoq_tunnel::packet::FlowHasher;
 
 pub use self::command::{Command, Handle, Inbox, Peering, Report, Stray, Tuned, mailboxes};
 pub use self::desk::{Desk, Errand, MESH_QUEUE, PROOFS_MAX};
+use self::handover::Reading;
+pub use self::handover::Step;
 pub use self::meters::Meters;
 use self::outbound::OwnAddresses;
 pub use self::outbound::enqueue_slices;
@@ -86,6 +89,8 @@ pub struct Setup {
     pub sockets: Vec<(Socket, OwnedFd)>,
     /// Its queue of the tunnel device, with the granted offloads.
     pub device: Option<(OwnedFd, Offloads)>,
+    /// Whether the device is read from the start; otherwise from [`Step::Serve`] on.
+    pub reads: bool,
     /// Whether received packets are joined before they are written to it.
     pub joins: bool,
     /// Our addresses in the tunnel: the senders of ICMP errors.
@@ -163,6 +168,8 @@ pub struct Worker {
     transmit_burst: usize,
     /// The port had no room for the last packet.
     blocked: bool,
+    /// Who reads the device.
+    reading: Reading,
     /// Taking leave: ends once all peers were told.
     stopping: bool,
 }
@@ -216,16 +223,17 @@ impl Worker {
             read_burst: outbound::READ_BURST,
             transmit_burst: TRANSMIT_BURST,
             blocked: false,
+            reading: Reading::Other,
             stopping: false,
         };
+        if setup.reads {
+            worker.read_from_now_on()?;
+        }
         worker.watch()?;
         Ok(worker)
     }
 
     fn watch(&mut self) -> Result<(), WorkerError> {
-        if let Some(device) = &self.device {
-            self.port.watch(device.queue.as_fd(), DEVICE).map_err(failed("port"))?;
-        }
         self.port.watch(self.streams.as_fd(), STREAMS).map_err(failed("port"))?;
         self.port.watch(self.inbox.wake.as_fd(), INBOX).map_err(failed("port"))
     }
@@ -252,6 +260,7 @@ impl Worker {
             self.inbox.meters.turn(received, sent);
             self.report_events();
             self.hand_out_tasks();
+            self.answer_when_settled(now);
             if self.stopping && self.endpoint.is_drained() {
                 return Ok(());
             }
@@ -268,6 +277,7 @@ impl Worker {
         let first = [self.endpoint.poll_timeout(), assembler].into_iter().flatten().min();
         let until_timer = first.map(|at| at.saturating_duration_since(Instant::now()));
         let timeout = until_timer.unwrap_or(NAP).min(NAP);
+        let timeout = self.reading.nap().map_or(timeout, |nap| nap.min(timeout));
         let ready = self.port.wait(Some(timeout)).map_err(failed("port"))?;
         if ready.0 & 1 << INBOX != 0 {
             self.take_commands();

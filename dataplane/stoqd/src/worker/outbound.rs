@@ -26,6 +26,9 @@ const TCP_HEADER_MAX: usize = 60;
 impl Worker {
     /// Takes what the site sends. Returns how many reads there were.
     pub(super) fn read_device(&mut self, now: Instant) -> Result<usize, WorkerError> {
+        if !self.reading.is_ours() {
+            return Ok(0);
+        }
         let mut reads = 0;
         let mut packets = 0;
         while reads < self.read_burst {

@@ -1,4 +1,4 @@
-//! The three system calls that make a TUN device; called by `device::create` only.
+//! The system calls that make a TUN device, or take one over; called by `device` only.
 #![allow(unsafe_code, reason = "ioctl has no safe form")]
 
 use std::fs::OpenOptions;
@@ -29,6 +29,17 @@ pub(super) fn attach(fd: &OwnedFd, name: &str, several: bool) -> io::Result<()> 
     // SAFETY: TUNSETIFF reads and writes one `struct ifreq`, which `request` is, initialised as far
     // as it is read and alive through the call; the descriptor is open.
     done(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETIFF, &raw const request) })
+}
+
+/// The device that `fd` is a queue of.
+pub(super) fn name(fd: &OwnedFd) -> io::Result<String> {
+    let ifr_ifru = libc::__c_anonymous_ifr_ifru { ifru_flags: 0 };
+    let mut request = libc::ifreq { ifr_name: [0; libc::IFNAMSIZ], ifr_ifru };
+    // SAFETY: TUNGETIFF writes one `struct ifreq`, which `request` is, alive through the call; on a
+    // descriptor of another kind it fails and writes nothing.
+    done(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNGETIFF, &raw mut request) })?;
+    let bytes = request.ifr_name.iter().map(|byte| *byte as u8).take_while(|byte| *byte != 0);
+    Ok(String::from_utf8_lossy(&bytes.collect::<Vec<_>>()).into_owned())
 }
 
 /// Says which packets this side can take as they are (`TUN_F_*`).

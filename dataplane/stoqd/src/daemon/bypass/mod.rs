@@ -7,10 +7,12 @@ mod compare;
 mod resolve;
 
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use stoq_port::xdp::NextHops;
 
 pub(super) use self::attach::{Attachment, attach};
@@ -22,6 +24,9 @@ use crate::worker::{Command, Handle};
 
 /// Least time between two looks at all next hops: a storm of route changes must not keep a core busy.
 const SETTLE: Duration = Duration::from_millis(20);
+
+/// Why packets go through the kernel while two processes are there.
+const ASIDE: &str = "another process takes over, or has not ended yet";
 
 /// Between two attempts to attach again while the interface is there.
 const RETRY: Duration = Duration::from_secs(1);
@@ -36,12 +41,28 @@ pub(super) enum State {
 }
 
 /// What the rest of the daemon sees of it.
-pub(super) struct Bypass(Arc<Mutex<State>>);
+pub(super) struct Bypass(Arc<Outside>);
+
+/// What others look at and set.
+struct Outside {
+    state: Mutex<State>,
+    /// The way is another process's now.
+    aside: AtomicBool,
+    /// Wakes the thread when that has changed.
+    changed: EventFd,
+}
 
 impl Bypass {
     /// How packets go now.
     pub(super) fn state(&self) -> State {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Leaves the way to another process, or takes it again; soon after.
+    pub(super) fn set_aside(&self, aside: bool) {
+        self.0.aside.store(aside, Ordering::Release);
+        // It fails only at 2^64 - 1 unread wake-ups.
+        let _ = self.0.changed.write(1);
     }
 }
 
@@ -61,22 +82,29 @@ pub(super) struct Parts {
 ///
 /// # Errors
 /// When the kernel's changes cannot be listened to, or there is no thread.
-pub(super) fn start(parts: Parts, attachment: Attachment) -> anyhow::Result<Bypass> {
-    let state = Arc::new(Mutex::new(State::Beneath("not yet attached".to_owned())));
+pub(super) fn start(parts: Parts, attachment: Option<Attachment>) -> anyhow::Result<Bypass> {
+    let outside = Arc::new(Outside {
+        state: Mutex::new(State::Beneath(ASIDE.to_owned())),
+        aside: AtomicBool::new(attachment.is_none()),
+        changed: EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?,
+    });
     let mut keeper = Keeper {
         monitor: Monitor::open()?,
         resolver: Resolver::new(parts.mark)?,
         parts,
-        state: Arc::clone(&state),
+        outside: Arc::clone(&outside),
+        aside: attachment.is_none(),
         attached: None,
         stale: true,
         resolve_at: Instant::now(),
         attach_at: None,
     };
-    keeper.use_lanes(attachment);
+    if let Some(attachment) = attachment {
+        keeper.use_lanes(attachment);
+    }
     let thread = std::thread::Builder::new().name("bypass".into());
     thread.spawn(move || keeper.run())?;
-    Ok(Bypass(state))
+    Ok(Bypass(outside))
 }
 
 /// What is attached now.
@@ -91,7 +119,9 @@ struct Keeper {
     parts: Parts,
     monitor: Monitor,
     resolver: Resolver,
-    state: Arc<Mutex<State>>,
+    outside: Arc<Outside>,
+    /// Whether the way was another process's when it was looked at last.
+    aside: bool,
     attached: Option<Attached>,
     /// Next hops may have changed since they were looked at.
     stale: bool,
@@ -115,6 +145,7 @@ impl Keeper {
 
     fn turn(&mut self) -> std::io::Result<()> {
         self.sleep()?;
+        self.follow();
         for change in self.monitor.changes()? {
             self.note(&change);
         }
@@ -124,7 +155,7 @@ impl Keeper {
             self.stale = true;
         }
         let now = Instant::now();
-        if self.attach_at.is_some_and(|at| at <= now) {
+        if !self.aside && self.attach_at.is_some_and(|at| at <= now) {
             self.attach_again(now);
         }
         self.resolve(now);
@@ -133,7 +164,8 @@ impl Keeper {
 
     /// Until something changed, a port asks, or something is due.
     fn sleep(&self) -> std::io::Result<()> {
-        let due = [self.stale.then_some(self.resolve_at), self.attach_at];
+        let attach_at = self.attach_at.filter(|_| !self.aside);
+        let due = [self.stale.then_some(self.resolve_at), attach_at];
         let now = Instant::now();
         let until = due.into_iter().flatten().min().map(|at| at.saturating_duration_since(now));
         // Rounded up: a timeout of 0 ms would spin until the time has come.
@@ -143,11 +175,29 @@ impl Keeper {
         let mut fds = [
             PollFd::new(self.monitor.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.parts.hops.wake(), PollFlags::POLLIN),
+            PollFd::new(self.outside.changed.as_fd(), PollFlags::POLLIN),
         ];
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::Error::EINTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Lets go of the way for another process, or takes it again.
+    fn follow(&mut self) {
+        // An empty one is no error.
+        let _ = self.outside.changed.read();
+        let aside = self.outside.aside.load(Ordering::Acquire);
+        match (self.aside, aside) {
+            (false, true) => {
+                tracing::info!("{ASIDE}: packets go through the kernel");
+                self.give_up(ASIDE.to_owned());
+                self.attach_at = None;
+            }
+            (true, false) => self.attach_at = Some(Instant::now()),
+            _ => {}
+        }
+        self.aside = aside;
     }
 
     /// Publishes the next hops as they are now, if they may have changed.
@@ -266,7 +316,7 @@ impl Keeper {
 
     /// Returns whether the state is another than before.
     fn set(&self, state: State) -> bool {
-        let mut held = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.outside.state.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = *held != state;
         *held = state;
         changed

@@ -1,0 +1,243 @@
+//! What a process takes over from the one before it: from an elder that still runs and hands over, or from
+//! the service manager, which kept it while stoqd was restarted.
+//!
+//! Owns the names under which descriptors are kept, and the will: what cannot be seen from them. Both come
+//! from a process of this program with this user, but a descriptor is used only if it is what the
+//! configuration asks for.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use serde::{Deserialize, Serialize};
+use stoq::control::BootId;
+
+/// The form of the will. A process of another form starts as if there were none, or refuses to take over.
+pub const VERSION: u32 = 1;
+
+/// Longest will in bytes: 65,536 routes and 10,000 links of under 128 bytes each.
+const WILL_MAX: u64 = 16 << 20;
+
+/// What a descriptor is, as the service manager names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// A queue of the tunnel device.
+    Tunnel,
+    /// The listening control socket.
+    Control,
+    /// The listening socket of the metrics.
+    Metrics,
+    /// The will, in memory.
+    Will,
+}
+
+impl Kind {
+    /// All there are.
+    pub const ALL: [Self; 4] = [Self::Tunnel, Self::Control, Self::Metrics, Self::Will];
+
+    /// Its name: letters only, as the service manager wants it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tunnel => "tunnel",
+            Self::Control => "control",
+            Self::Metrics => "metrics",
+            Self::Will => "will",
+        }
+    }
+
+    /// The kind of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// What the descriptors do not show.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Will {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The routes of the device, and whether each is kept beside the main table.
+    pub routes: Vec<(String, bool)>,
+    /// Only of an elder that runs.
+    pub living: Option<Living>,
+}
+
+/// What an elder that runs hands over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Living {
+    /// When its run began, in nanoseconds since the Unix epoch, and its random number: the successor goes
+    /// on under the same boot identity.
+    pub boot: (u64, u128),
+    /// The peers that it has a link to.
+    pub links: Vec<String>,
+    /// Its packets went past the kernel.
+    pub bypass: bool,
+}
+
+impl Living {
+    /// The boot identity.
+    #[must_use]
+    pub const fn boot(&self) -> BootId {
+        BootId { started_ns: self.boot.0, random: self.boot.1 }
+    }
+}
+
+impl Will {
+    /// Writes it to memory that another process can read.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub fn to_fd(&self) -> io::Result<OwnedFd> {
+        let mut file = File::from(memfd_create(c"stoqd-will", MFdFlags::MFD_CLOEXEC)?);
+        file.write_all(&serde_json::to_vec(self)?)?;
+        Ok(file.into())
+    }
+
+    fn from_fd(fd: OwnedFd) -> io::Result<Self> {
+        let mut file = File::from(fd);
+        file.rewind()?;
+        let mut bytes = Vec::new();
+        file.take(WILL_MAX).read_to_end(&mut bytes)?;
+        let will: Self = serde_json::from_slice(&bytes)?;
+        if will.version == VERSION {
+            return Ok(will);
+        }
+        let got = will.version;
+        Err(io::Error::other(format!("expected a will of version {VERSION}, got {got}")))
+    }
+}
+
+/// What was left to this process.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    /// Queues of the tunnel device.
+    pub tunnel: Vec<OwnedFd>,
+    control: Option<OwnedFd>,
+    metrics: Option<OwnedFd>,
+    /// The rest.
+    pub will: Will,
+}
+
+impl Inherited {
+    /// Sorts descriptors by their kind. A will that cannot be read is as good as none.
+    ///
+    /// # Errors
+    /// What is wrong with the will; the descriptors are closed.
+    pub fn new(fds: impl IntoIterator<Item = (Kind, OwnedFd)>) -> io::Result<Self> {
+        let mut inherited = Self::default();
+        for (kind, fd) in fds {
+            match kind {
+                Kind::Tunnel => inherited.tunnel.push(fd),
+                Kind::Control => inherited.control = Some(fd),
+                Kind::Metrics => inherited.metrics = Some(fd),
+                Kind::Will => inherited.will = Will::from_fd(fd)?,
+            }
+        }
+        Ok(inherited)
+    }
+
+    /// The control socket's listener, if it is this path's.
+    pub fn take_control(&mut self, path: &Path) -> Option<UnixListener> {
+        let listener = UnixListener::from(self.control.take()?);
+        let address = listener.local_addr().ok()?;
+        // The path must still lead to it: a stranger may have taken its place.
+        (address.as_pathname() == Some(path) && path.exists()).then_some(listener)
+    }
+
+    /// The metrics' listener, if it is this address's.
+    pub fn take_metrics(&mut self, address: SocketAddr) -> Option<TcpListener> {
+        let listener = TcpListener::from(self.metrics.take()?);
+        listener.local_addr().is_ok_and(|bound| bound == address).then_some(listener)
+    }
+}
+
+/// A descriptor that is left to the next process.
+pub type Left<'a> = (Kind, BorrowedFd<'a>);
+
+/// Copies of descriptors to leave to the next process, while their owners use them.
+#[derive(Debug, Default)]
+pub struct Estate(Vec<(Kind, OwnedFd)>);
+
+impl Estate {
+    /// Adds a copy of a descriptor.
+    ///
+    /// # Errors
+    /// When there is no descriptor left.
+    pub fn add(&mut self, kind: Kind, fd: impl AsFd) -> io::Result<()> {
+        self.0.push((kind, fd.as_fd().try_clone_to_owned()?));
+        Ok(())
+    }
+
+    /// What there is.
+    pub fn iter(&self) -> impl Iterator<Item = Left<'_>> {
+        self.0.iter().map(|(kind, fd)| (*kind, fd.as_fd()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn will() -> Will {
+        let living = Living { boot: (7, u128::MAX), links: vec!["edge-b".into()], bypass: true };
+        let routes = vec![("10.2.0.0/16".into(), false)];
+        Will { version: VERSION, routes, living: Some(living) }
+    }
+
+    #[test]
+    fn what_is_left_arrives() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control");
+        let control = UnixListener::bind(&path).unwrap();
+        let metrics = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = metrics.local_addr().unwrap();
+        let mut estate = Estate::default();
+        estate.add(Kind::Control, &control).unwrap();
+        estate.add(Kind::Metrics, &metrics).unwrap();
+        estate.add(Kind::Will, will().to_fd().unwrap()).unwrap();
+        let copies = estate.iter().map(|(kind, fd)| (kind, fd.try_clone_to_owned().unwrap()));
+        let mut inherited = Inherited::new(copies).unwrap();
+        assert_eq!(inherited.will, will());
+        assert!(inherited.take_control(&path).is_some());
+        assert!(inherited.take_metrics(at).is_some());
+        assert!(inherited.take_metrics(at).is_none(), "taken once");
+    }
+
+    #[test]
+    fn what_the_configuration_does_not_ask_for_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control");
+        let listener = || OwnedFd::from(UnixListener::bind(&path).unwrap());
+        let with = |fd| Inherited::new([(Kind::Control, fd)]).unwrap();
+        assert!(with(listener()).take_control(&directory.path().join("other")).is_none());
+        std::fs::remove_file(&path).unwrap();
+        let unlinked = listener();
+        std::fs::remove_file(&path).unwrap();
+        assert!(with(unlinked).take_control(&path).is_none());
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(with(tcp.into()).take_control(&path).is_none());
+    }
+
+    #[test]
+    fn a_will_of_another_version_is_refused() {
+        let other = Will { version: VERSION + 1, ..will() };
+        let error = Inherited::new([(Kind::Will, other.to_fd().unwrap())]).unwrap_err();
+        assert!(error.to_string().contains("version"), "{error}");
+    }
+
+    #[test]
+    fn names_are_kinds() {
+        for kind in Kind::ALL {
+            assert_eq!(Kind::named(kind.name()), Some(kind));
+        }
+        assert_eq!(Kind::named("stored"), None);
+    }
+}
