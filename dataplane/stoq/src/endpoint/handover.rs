@@ -41,6 +41,11 @@ impl Role {
         self == Self::Serving
     }
 
+    /// Whether its links are another process's.
+    pub fn is_leaving(self) -> bool {
+        matches!(self, Self::Leaving(_))
+    }
+
     /// The pause without a packet after which a connection whose own is `usual` sends PING.
     pub fn keepalive(self, usual: Duration) -> Duration {
         match self {

@@ -365,7 +365,7 @@ impl Endpoint {
         }
         let went_down = link.was_up && !link.is_up();
         link.was_up = link.is_up();
-        if went_down {
+        if went_down && !self.role.is_leaving() {
             self.event(Event::Down { peer });
         }
         self.reschedule_link(peer);

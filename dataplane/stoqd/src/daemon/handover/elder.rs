@@ -99,13 +99,19 @@ impl Shared {
         self.set_bypass_aside(true);
         let (channel, theirs) = Channel::pair().map_err(HandOverError::Prepare)?;
         let pid = self.broker().start_heir(theirs)?;
-        let handed = self.lead(&channel);
-        if handed.is_err() {
-            // It sees that the channel is closed, and takes leave of the peers.
-            drop(channel);
-            self.take_back();
+        match self.lead(&channel) {
+            Ok(version) => {
+                // The heir learns by its closing that this process has ended.
+                self.relay.keep(channel);
+                Ok(Upgraded { pid, version })
+            }
+            Err(error) => {
+                // It sees that the channel is closed, and takes leave of the peers.
+                drop(channel);
+                self.take_back();
+                Err(error)
+            }
         }
-        handed.map(|version| Upgraded { pid, version })
     }
 
     /// Leads the heir through all steps. Returns its version.

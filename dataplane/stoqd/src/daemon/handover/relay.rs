@@ -9,6 +9,7 @@ use stoq_control::{ErrorCode, Refusal};
 
 use super::super::servers::{Listeners, Serving};
 use super::super::shared::Shared;
+use crate::broker::Channel;
 use crate::inherit::{Estate, VERSION, Will};
 use crate::manager;
 
@@ -38,6 +39,8 @@ pub(in super::super) struct Relay {
     listeners: Listeners,
     serving: Mutex<Option<Serving>>,
     phase: Mutex<Phase>,
+    /// To the process that took over, open until this one ends.
+    heir: OnceLock<Channel>,
     /// The daemon, to start its servers again.
     daemon: OnceLock<Weak<Shared>>,
 }
@@ -59,8 +62,15 @@ impl Relay {
             listeners,
             serving: Mutex::default(),
             phase: Mutex::new(phase),
+            heir: OnceLock::new(),
             daemon: OnceLock::new(),
         }
+    }
+
+    /// Keeps the channel to the process that took over until this one ends.
+    pub fn keep(&self, heir: Channel) {
+        // There is one at most: nothing is handed over twice.
+        let _second = self.heir.set(heir);
     }
 
     fn phase(&self) -> MutexGuard<'_, Phase> {
