@@ -105,10 +105,22 @@ impl Node {
         generation: u16,
         features: u64,
     ) -> Self {
+        let run = (generation, BootId { started_ns: generation.into(), random: 7 });
+        Self::of_run(credentials, address, settings, run, features)
+    }
+
+    /// With this generation and boot identity.
+    pub fn of_run(
+        credentials: Credentials,
+        address: &str,
+        settings: Settings,
+        (generation, boot): (u16, BootId),
+        features: u64,
+    ) -> Self {
         let drops = Arc::new(Drops::default());
         let local = Local {
             node: credentials.identity.id().clone(),
-            boot: BootId { started_ns: generation.into(), random: 7 },
+            boot,
             worker: 0,
             workers: 1,
             generation,

@@ -5,8 +5,9 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use caps::CapSet;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -17,13 +18,11 @@ use super::sys::ELDER;
 /// What is meant for the elder alone, by `sd_listen_fds(3)` and `sd_watchdog_enabled(3)`.
 const NOT_INHERITED: [&str; 4] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID"];
 
-/// The program that runs, by its path: what lies there now is what is started.
-pub(super) fn program() -> io::Result<PathBuf> {
-    let path = std::env::current_exe()?;
-    // The kernel's word for a file that was replaced.
-    let name = path.to_string_lossy();
-    Ok(name.strip_suffix(" (deleted)").map_or_else(|| path.clone(), PathBuf::from))
-}
+/// How long one that is not to take over has to take leave of its peers by itself.
+const LEAVE: Duration = Duration::from_secs(1);
+
+/// How often is looked whether it has.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Starts it with its end of a channel to the elder, and all capabilities that this process may have.
 pub(super) fn start(program: &Path, config: &Path, elder: &OwnedFd) -> io::Result<Child> {
@@ -36,6 +35,19 @@ pub(super) fn start(program: &Path, config: &Path, elder: &OwnedFd) -> io::Resul
     // SAFETY: this process has one thread, so its child may allocate and take locks before it executes.
     unsafe { command.pre_exec(move || prepare(raw)) };
     command.spawn()
+}
+
+/// Waits until it has ended, and ends it when that takes too long. Returns how it ended.
+pub(super) fn end(heir: &mut Child) -> io::Result<ExitStatus> {
+    let begun = Instant::now();
+    while begun.elapsed() < LEAVE {
+        if let Some(status) = heir.try_wait()? {
+            return Ok(status);
+        }
+        std::thread::sleep(LOOK);
+    }
+    heir.kill()?;
+    heir.wait()
 }
 
 fn prepare(elder: i32) -> io::Result<()> {

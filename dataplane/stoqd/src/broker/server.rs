@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 
 use caps::{CapSet, Capability};
@@ -143,6 +143,8 @@ pub(super) struct Server {
     pub(super) bypass: Bypass,
     /// Queues of a device that another process made.
     left: Vec<OwnedFd>,
+    /// Where this program was when it was started: what lies there later may be newer.
+    program: io::Result<PathBuf>,
     /// The process that is to take over.
     heir: Option<Child>,
     /// Routes and rules are left to the next process.
@@ -162,6 +164,7 @@ impl Server {
             netlink: None,
             bypass: Bypass::default(),
             left: left.tunnel,
+            program: std::env::current_exe(),
             heir: None,
             keeps_routes: false,
         }
@@ -310,11 +313,11 @@ impl Server {
     /// One at a time: two would take over from one.
     fn start_heir(&mut self, mut fds: Vec<OwnedFd>) -> Answer {
         let elder = fds.pop().ok_or_else(|| "expected a channel beside it, got none".to_owned())?;
-        let program = heir::program().map_err(text)?;
         if self.heir.as_mut().is_some_and(|heir| matches!(heir.try_wait(), Ok(None))) {
             return Err("expected no other hand-over, got one under way".to_owned());
         }
-        let started = heir::start(&program, self.policy.path(), &elder);
+        let program = self.program.as_ref().map_err(text)?;
+        let started = heir::start(program, self.policy.path(), &elder);
         let at = program.display();
         let child = started.map_err(|error| format!("expected to start {at}, got: {error}"))?;
         let pid = i32::try_from(child.id()).map_err(text)?;
@@ -325,12 +328,8 @@ impl Server {
     fn end_heir(&mut self) -> Answer {
         let none = || "expected a process that takes over, got none".to_owned();
         let mut heir = self.heir.take().ok_or_else(none)?;
-        // What has ended by itself says more.
-        if !matches!(heir.try_wait(), Ok(Some(_))) {
-            heir.kill().map_err(text)?;
-        }
-        let status = heir.wait().map_err(text)?;
-        Ok((Reply::Ended { how: status.to_string() }, Vec::new()))
+        let how = heir::end(&mut heir).map_err(text)?;
+        Ok((Reply::Ended { how: how.to_string() }, Vec::new()))
     }
 
     /// Rules that a killed run left behind would still be asked for every packet.

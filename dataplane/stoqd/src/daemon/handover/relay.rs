@@ -1,7 +1,8 @@
 //! What a process holds for the next one, and how far a hand-over has come.
 
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use anyhow::Result;
 use stoq::control::BootId;
@@ -12,6 +13,9 @@ use super::super::shared::Shared;
 use crate::broker::Channel;
 use crate::inherit::{Estate, VERSION, Will};
 use crate::manager;
+
+/// How long a hand-over waits for the process before to end: some 4 s without streams.
+const ELDER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How far a hand-over has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +43,8 @@ pub(in super::super) struct Relay {
     listeners: Listeners,
     serving: Mutex<Option<Serving>>,
     phase: Mutex<Phase>,
+    /// The process before has ended.
+    alone: Condvar,
     /// To the process that took over, open until this one ends.
     heir: OnceLock<Channel>,
     /// The daemon, to start its servers again.
@@ -62,6 +68,7 @@ impl Relay {
             listeners,
             serving: Mutex::default(),
             phase: Mutex::new(phase),
+            alone: Condvar::new(),
             heir: OnceLock::new(),
             daemon: OnceLock::new(),
         }
@@ -98,16 +105,20 @@ impl Shared {
         }
     }
 
+    /// Waits a moment for the process before.
     pub(super) fn begin_hand_over(&self) -> Result<(), Refusal> {
-        let mut phase = self.relay.phase();
+        let phase = self.relay.phase();
+        let lives = |phase: &mut Phase| *phase == Phase::ElderLives;
+        let waited = self.relay.alone.wait_timeout_while(phase, ELDER_PATIENCE, lives);
+        let (mut phase, _) = waited.unwrap_or_else(PoisonError::into_inner);
         match *phase {
             Phase::Alone => {
                 *phase = Phase::HandingOver;
                 Ok(())
             }
             Phase::ElderLives => Err(busy(
-                "expected the process before this one to have ended, but it still has connections or \
-                 streams; ask again when `stoqctl status` shows none of its, or stop it",
+                "expected the process before this one to have ended, but it still has streams of peers; ask \
+                 again when they have ended (after an hour at most), or stop that process",
             )),
             Phase::HandingOver | Phase::Left => {
                 Err(busy("expected no other hand-over, got one under way; wait for its end"))
@@ -123,6 +134,7 @@ impl Shared {
         let mut phase = self.relay.phase();
         if *phase == Phase::ElderLives {
             *phase = Phase::Alone;
+            self.relay.alone.notify_all();
         }
     }
 
