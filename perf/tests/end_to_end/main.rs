@@ -7,6 +7,7 @@
 
 mod bypass;
 mod carries;
+mod continuity;
 mod faults;
 mod hostile;
 mod identity;
