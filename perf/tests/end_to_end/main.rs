@@ -14,6 +14,7 @@ mod identity;
 mod lifecycle;
 mod mtu;
 mod offload;
+mod reload;
 mod secrecy;
 mod syscalls;
 mod tiers;
