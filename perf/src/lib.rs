@@ -8,10 +8,11 @@
 //! - [`mesh`]: hosts of a mesh, each with its own files, `hypermeshd` and `stoqd`.
 //! - [`peers`]: other tunnels, measured beside ours in one run.
 //! - [`measure`]: one TCP stream by iperf3, latency by ping.
+//! - [`continuity`]: what traffic notices of what an operator does routinely.
 //! - [`bypass`]: a lane past the kernel without a daemon, for ends of a measurement that send and receive.
 //! - [`flood`]: packets from made-up sources, as fast as one core sends.
 //! - [`links`]: many nodes in one process, each linked to the same `stoqd`.
-//! - [`mod@bench`]: `stoq-perf tiers`, `scale`, `port`, `flood`, `revoke`, `connections`, and [`soak`]: `stoq-perf soak`.
+//! - [`mod@bench`]: `stoq-perf tiers`, `scale`, `port`, `flood`, `revoke`, `connections`, `continuity`, and [`soak`]: `stoq-perf soak`.
 //!
 //! Its users are `cargo xtask bench`, `cargo xtask demo` and the tests in `tests/`.
 #![forbid(unsafe_code)]
@@ -21,6 +22,7 @@ pub mod bed;
 pub mod bench;
 pub mod bypass;
 pub mod clock;
+pub mod continuity;
 mod error;
 pub mod flood;
 pub mod links;

@@ -8,8 +8,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use stoq_perf::bed::{Bed, Shape};
 use stoq_perf::bench::{
-    self, Results, Subject, compare, connections, document, port, relay, revoke, scale, tiers,
+    self, Results, Subject, compare, connections, continuity, document, port, relay, revoke, scale,
+    tiers,
 };
+use stoq_perf::continuity::Event;
 use stoq_perf::{flood, links, soak, workspace};
 
 #[derive(Parser)]
@@ -56,6 +58,21 @@ enum Command {
     LinksEnd {
         /// What to do, as `connections` says it.
         spec: String,
+    },
+    /// What traffic notices of reloads and certificate swaps; fails where it is more than promised.
+    Continuity {
+        /// Which ports: mio, uring, xdp; all by default.
+        #[arg(long, value_delimiter = ',', default_value = "mio,uring,xdp")]
+        port: Vec<String>,
+        /// What is done: reload, certificate; both by default.
+        #[arg(long, value_delimiter = ',', default_value = "reload,certificate")]
+        events: Vec<Event>,
+        /// How often, on each node in turn.
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        rounds: u32,
+        /// Mbit/s of the TCP stream; as fast as it goes by default.
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        rate: Option<u32>,
     },
     /// How long a revoked host still has links.
     Revoke {
@@ -254,6 +271,9 @@ fn run(command: Command) -> Result<()> {
         Command::FloodEnd { spec } => Ok(flood::end(&spec)?),
         Command::Connections(args) => bench_connections(args),
         Command::LinksEnd { spec } => Ok(links::end(&spec)?),
+        Command::Continuity { port, events, rounds, rate } => {
+            say_failures(continuity::run(&continuity::Plan { ports: port, events, rounds, rate })?)
+        }
         Command::Revoke { hosts, rounds } => Ok(revoke::run(&revoke::Plan { hosts, rounds })?),
         Command::Soak { port, minutes } => Ok(soak::run(&port, minutes)?),
         Command::Relay => Ok(relay::run()?),

@@ -62,8 +62,8 @@ enum Job {
     },
     /// Set up, build, and measure; the result goes to target/bench/NAME.json
     Bench {
-        /// Which benchmark: `tiers`, `scale`, `port`, `flood`, `connections` or `revoke`; or what deals
-        /// with results: `compare` or `report`
+        /// Which benchmark: `tiers`, `scale`, `port`, `flood`, `connections`, `continuity` or `revoke`; or
+        /// what deals with results: `compare` or `report`
         name: String,
         /// Passed on to the benchmark
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

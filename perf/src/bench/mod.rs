@@ -4,6 +4,7 @@
 
 pub mod compare;
 pub mod connections;
+pub mod continuity;
 pub mod document;
 pub mod flood;
 mod host;

@@ -3,6 +3,7 @@
 use crate::bed::Namespace;
 use crate::process::Process;
 use crate::{Error, Result};
+use nix::sys::signal::Signal;
 use serde::Serialize;
 use serde_json::Value;
 use std::net::IpAddr;
@@ -67,10 +68,7 @@ impl Transfer {
         (warm_up_s, seconds): (u32, u32),
         logs: &Path,
     ) -> Result<Self> {
-        let iperf = Path::new("iperf3");
-        let serve = ["-s", "-1", "--forceflush"];
-        let mut server = Process::spawn(to, &logs.join("iperf3-server.log"), iperf, serve)?;
-        server.wait_for_listen(PORT, START)?;
+        let (server, iperf) = (serve(to, logs)?, Path::new("iperf3"));
         let (address, seconds_word) = (address.to_string(), seconds.to_string());
         let (warm_up, rate) = (warm_up_s.to_string(), load.rate());
         let mut words = vec!["-c", &address, "-J", "-t", &seconds_word, "-O", &warm_up];
@@ -107,6 +105,91 @@ impl Transfer {
         let report: Value = serde_json::from_str(&printed).map_err(|_| unexpected(&printed))?;
         parse(&report).ok_or_else(|| unexpected(&printed))
     }
+}
+
+/// One TCP stream that runs until it is asked for its end, whatever happens to the path meanwhile.
+#[derive(Debug)]
+pub struct Stream {
+    server: Process,
+    client: Process,
+}
+
+/// What such a stream has carried.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Carried {
+    /// What the sender got rid of, in Mbit/s.
+    pub mbps: f64,
+    /// TCP segments sent again.
+    pub retransmits: u64,
+    /// The longest time in milliseconds in which nothing was sent, in steps of [`INTERVAL_MS`].
+    pub silence_ms: u64,
+}
+
+/// What a stream's report is divided into, in milliseconds: the finest that iperf3 has.
+pub const INTERVAL_MS: u64 = 100;
+
+/// Longest run of a stream in seconds: its intervals are kept in memory until its end.
+const STREAM_S: &str = "3600";
+
+impl Stream {
+    /// Starts a server in `to` and a client in `from`, which sends to `address`. Logs go to the folder
+    /// `logs`.
+    ///
+    /// # Errors
+    /// When one of them does not start.
+    pub fn start(
+        (from, to): (&Namespace, &Namespace),
+        address: IpAddr,
+        load: Load,
+        logs: &Path,
+    ) -> Result<Self> {
+        let server = serve(to, logs)?;
+        let (address, rate) = (address.to_string(), load.rate());
+        let mut words = vec!["-c", &address, "-J", "-t", STREAM_S, "-i", "0.1"];
+        if let Some(rate) = &rate {
+            words.extend(["-b", rate]);
+        }
+        let iperf = Path::new("iperf3");
+        let client = Process::spawn(from, &logs.join("iperf3-stream.log"), iperf, words)?;
+        Ok(Self { server, client })
+    }
+
+    /// Ends it by SIGINT, on which iperf3 prints its report. It checks that the connection was still there.
+    ///
+    /// # Errors
+    /// [`Error::Command`] when the connection was lost before, [`Error::Output`] for another report.
+    pub fn finish(mut self) -> Result<Carried> {
+        if let Some(status) = self.client.try_exit() {
+            return Err(self.client.failed(&format!("{status}; server: {}", self.server.log())));
+        }
+        self.client.signal(Signal::SIGINT)?;
+        self.client.wait_exit(SLACK)?;
+        let printed = self.client.log();
+        let report: Value = serde_json::from_str(&printed).map_err(|_| unexpected(&printed))?;
+        carried(&report).ok_or_else(|| unexpected(&printed))
+    }
+}
+
+fn carried(report: &Value) -> Option<Carried> {
+    let sent = report.get("end")?.get("sum_sent")?;
+    let (mut silent, mut longest) = (0, 0);
+    for interval in report.get("intervals")?.as_array()? {
+        let is_silent = interval.get("sum")?.get("bytes")?.as_u64()? == 0;
+        silent = if is_silent { silent + 1 } else { 0 };
+        longest = longest.max(silent);
+    }
+    Some(Carried {
+        mbps: sent.get("bits_per_second")?.as_f64()? / 1e6,
+        retransmits: sent.get("retransmits")?.as_u64()?,
+        silence_ms: longest * INTERVAL_MS,
+    })
+}
+
+fn serve(namespace: &Namespace, logs: &Path) -> Result<Process> {
+    let (iperf, log) = (Path::new("iperf3"), logs.join("iperf3-server.log"));
+    let mut server = Process::spawn(namespace, &log, iperf, ["-s", "-1", "--forceflush"])?;
+    server.wait_for_listen(PORT, START)?;
+    Ok(server)
 }
 
 impl Load {
@@ -185,6 +268,17 @@ mod tests {
         let throughput = parse(&report).unwrap();
         assert!((throughput.lost_percent - 20.0).abs() < 1e-9);
         assert_eq!(throughput.mbps, 80.0);
+    }
+
+    #[test]
+    fn the_longest_silence_of_a_stream() {
+        let interval = |bytes: u64| json!({ "sum": { "bytes": bytes } });
+        let sent = json!({ "bits_per_second": 5e6, "retransmits": 2 });
+        let intervals = [0, 9, 0, 0, 0, 9, 0, 0].map(interval);
+        let report = json!({ "error": "interrupt - the client has terminated",
+            "intervals": intervals, "end": { "sum_sent": sent } });
+        let expected = Carried { mbps: 5.0, retransmits: 2, silence_ms: 300 };
+        assert_eq!(carried(&report), Some(expected));
     }
 
     #[test]

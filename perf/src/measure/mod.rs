@@ -1,6 +1,7 @@
 //! Measurements that are taken through a path, whatever carries it: throughput of one TCP stream
 //! and latency. Used by the benchmarks, the soak test and the end-to-end tests.
 
+pub mod echo;
 pub mod file;
 pub mod flow;
 pub mod iperf;

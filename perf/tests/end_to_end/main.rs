@@ -7,12 +7,14 @@
 
 mod bypass;
 mod carries;
+mod continuity;
 mod faults;
 mod hostile;
 mod identity;
 mod lifecycle;
 mod mtu;
 mod offload;
+mod reload;
 mod secrecy;
 mod syscalls;
 mod tiers;

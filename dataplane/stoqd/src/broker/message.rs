@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub enum Request {
     /// Read the configuration file again; it comes back open.
     Reload,
+    /// Take back the last reload: what the file names is not to be used.
+    Revert,
     /// Make the configured device.
     CreateTunnel {
         /// How many queues.

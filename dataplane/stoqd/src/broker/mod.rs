@@ -203,6 +203,14 @@ impl Broker {
         config.map_err(|error| BrokerError::Refused(error.to_string()))
     }
 
+    /// Takes back the last reload, whose certificate or peers were refused.
+    ///
+    /// # Errors
+    /// When the broker does not answer.
+    pub fn revert(&self) -> Result<(), BrokerError> {
+        self.call(&Request::Revert).map(drop)
+    }
+
     /// Makes the configured device with so many queues, its addresses and its super-packet limit.
     ///
     /// # Errors

@@ -20,11 +20,26 @@ pub struct Policy {
     pub(super) tunnel: Option<TunnelPolicy>,
     listen: Vec<SocketAddr>,
     interface: Option<String>,
-    xdp: Xdp,
     pub(super) mark: u32,
+    now: Reloadable,
+    /// What was in force before the last reload, until stoqd has refused that or the next one comes.
+    before: Option<Reloadable>,
+}
+
+/// What a reload changes.
+#[derive(Clone, Debug)]
+struct Reloadable {
+    xdp: Xdp,
     identity: Identity,
     /// Routes may lead to these prefixes and to what lies in them.
     prefixes: Vec<Prefix>,
+}
+
+impl Reloadable {
+    fn of(config: &Config) -> Self {
+        let (xdp, identity) = (config.xdp.clone(), config.identity.clone());
+        Self { xdp, identity, prefixes: prefixes(config) }
+    }
 }
 
 /// The device.
@@ -53,10 +68,9 @@ impl Policy {
             tunnel,
             listen: config.transport.listen.clone(),
             interface: config.transport.interface.clone(),
-            xdp: config.xdp.clone(),
             mark: config.transport.mark,
-            identity: config.identity.clone(),
-            prefixes: prefixes(config),
+            now: Reloadable::of(config),
+            before: None,
         }
     }
 
@@ -67,10 +81,15 @@ impl Policy {
     /// When the file is refused; then nothing has changed.
     pub(super) fn reload(&mut self) -> Result<(), ConfigError> {
         let config = Config::load(&self.path)?;
-        self.prefixes = prefixes(&config);
-        self.identity = config.identity;
-        self.xdp = config.xdp;
+        self.before = Some(std::mem::replace(&mut self.now, Reloadable::of(&config)));
         Ok(())
+    }
+
+    /// Takes back the last reload: stoqd found a reason to refuse what the file names.
+    pub(super) fn revert(&mut self) {
+        if let Some(before) = self.before.take() {
+            self.now = before;
+        }
     }
 
     /// The configuration file.
@@ -98,7 +117,7 @@ impl Policy {
     pub(super) fn route(&self, text: &str) -> Result<Prefix, String> {
         self.tunnel()?;
         let prefix: Prefix = text.parse().map_err(|error| format!("{error}"))?;
-        if self.prefixes.iter().any(|allowed| allowed.covers(prefix)) {
+        if self.now.prefixes.iter().any(|allowed| allowed.covers(prefix)) {
             return Ok(prefix);
         }
         Err(format!(
@@ -121,7 +140,7 @@ impl Policy {
 
     /// Who is refused before anything is looked at, and the other rules of the XDP program.
     pub(super) fn abuse(&self) -> (Vec<(IpAddr, u8)>, Rules) {
-        (self.xdp.denied().collect(), self.xdp.rules())
+        (self.now.xdp.denied().collect(), self.now.xdp.rules())
     }
 
     /// The interface that an XDP program may be attached to.
@@ -133,9 +152,9 @@ impl Policy {
     /// The path of a file.
     pub(super) fn file(&self, which: ConfiguredFile) -> &Path {
         match which {
-            ConfiguredFile::Certificate => &self.identity.certificate,
-            ConfiguredFile::Key => &self.identity.key,
-            ConfiguredFile::Authority => &self.identity.authority,
+            ConfiguredFile::Certificate => &self.now.identity.certificate,
+            ConfiguredFile::Key => &self.now.identity.key,
+            ConfiguredFile::Authority => &self.now.identity.authority,
         }
     }
 }

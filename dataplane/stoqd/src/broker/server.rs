@@ -174,6 +174,10 @@ impl Server {
         let done = |result: Result<(), String>| result.map(|()| (Reply::Done, Vec::new()));
         let answer = match request {
             Request::Reload => self.reload(),
+            Request::Revert => {
+                self.policy.revert();
+                done(Ok(()))
+            }
             Request::CreateTunnel { queues } => self.create_tunnel(queues),
             Request::SetMtu { mtu } => done(self.set_mtu(mtu)),
             Request::AddRoute { prefix, beside } => done(self.add_route(&prefix, beside)),

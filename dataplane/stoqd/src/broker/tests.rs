@@ -226,6 +226,24 @@ fn a_reload_takes_over_the_prefixes_of_the_file() {
 }
 
 #[test]
+fn a_reload_that_is_taken_back_leaves_the_files_and_prefixes_of_before() {
+    in_namespace(|| {
+        let files = Files::new("revert");
+        let broker = files.broker();
+        let _tunnel = broker.create_tunnel(1).unwrap();
+        broker.set_mtu(1400).unwrap();
+        files.write(&FILE.replace("node.key", "lost.key").replace("10.2.0.0/16", "10.3.0.0/16"));
+        broker.reload().unwrap();
+        assert!(refusal(broker.open_file(ConfiguredFile::Key)).contains("lost.key"));
+        broker.revert().unwrap();
+        assert!(broker.open_file(ConfiguredFile::Key).is_ok());
+        assert_eq!(broker.set_routes(&[prefix("10.2.0.0/16")], &[]).len(), 0);
+        broker.revert().unwrap();
+        assert!(broker.open_file(ConfiguredFile::Key).is_ok(), "nothing is left to take back");
+    });
+}
+
+#[test]
 fn sockets_and_files_are_opened() {
     in_namespace(|| {
         let files = Files::new("socket");

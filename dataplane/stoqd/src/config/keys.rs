@@ -97,7 +97,7 @@ keys! {
         "Addresses of the device."
     "tunnel.mtu" restart "\"auto\"" "1280 to 65535 bytes, or `auto`"
         "MTU of the device. `auto` follows from the path to the peers."
-    "tunnel.routes" restart "\"auto\"" "`auto` or `off`"
+    "tunnel.routes" reload "\"auto\"" "`auto` or `off`"
         "Whether the peers' allowed_ips are installed as routes of the kernel."
     "tunnel.offload.tso" restart "true" "true or false"
         "Take TCP super-packets from the kernel and segment them here."

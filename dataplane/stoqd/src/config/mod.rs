@@ -122,6 +122,27 @@ impl Config {
             .collect()
     }
 
+    /// What is in force once a daemon that runs with this has read `new`: the keys that need a restart stay.
+    #[must_use]
+    pub fn reloaded(&self, new: Self) -> Self {
+        let (running, tunnel) = (self.clone(), new.tunnel);
+        let routes = tunnel.map_or(Routes::Auto, |tunnel| tunnel.routes);
+        Self {
+            node: running.node,
+            identity: Identity { policy: running.identity.policy, ..new.identity },
+            transport: running.transport,
+            tunnel: running.tunnel.map(|tunnel| Tunnel { routes, ..tunnel }),
+            control: Control { socket: running.control.socket, ..new.control },
+            metrics: running.metrics,
+            log: Log { format: running.log.format, ..new.log },
+            limits: running.limits,
+            xdp: new.xdp,
+            tier: new.tier,
+            peers: new.peers,
+            services: new.services,
+        }
+    }
+
     /// The value of a key, such as `tunnel.mtu`; null if its section is absent.
     fn value(&self, name: &str) -> serde_json::Value {
         let whole = serde_json::to_value(self).unwrap_or_default();

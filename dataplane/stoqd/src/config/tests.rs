@@ -82,6 +82,35 @@ fn the_table_names_every_key_there_is() {
     assert_eq!(found, table);
 }
 
+/// The documented file with every key given another value.
+const OTHER: &str = include_str!("other.toml");
+
+#[test]
+fn a_reload_takes_the_keys_that_are_marked_and_no_other() {
+    let (running, new) = (parse(DOCUMENTED).unwrap(), parse(OTHER).unwrap());
+    let reloaded = running.reloaded(new.clone());
+    for key in KEYS {
+        let name = key.name.replace("peer.", "peer.0.").replace("service.", "service.0.");
+        assert_ne!(
+            running.value(&name),
+            new.value(&name),
+            "{name} has to differ in the test's files"
+        );
+        let expected = if key.reloadable { &new } else { &running };
+        assert_eq!(reloaded.value(&name), expected.value(&name), "{name}");
+    }
+    let named: Vec<_> = KEYS.iter().filter(|key| !key.reloadable).map(|key| key.name).collect();
+    assert_eq!(Config::diff(&reloaded, &new), named, "a second reload names them again");
+}
+
+#[test]
+fn a_reload_makes_no_tunnel_and_takes_none_away() {
+    let with = parse(DOCUMENTED).unwrap();
+    let without = Config { tunnel: None, ..with.clone() };
+    assert!(with.reloaded(without.clone()).tunnel.is_some());
+    assert!(without.reloaded(with).tunnel.is_none());
+}
+
 #[test]
 fn the_reference_document_is_made_from_the_table() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");

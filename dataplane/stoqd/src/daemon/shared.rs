@@ -22,7 +22,7 @@ use stoq_tunnel::forward::Prefix;
 
 use super::bypass::{Bypass, State};
 use super::handover::{Relay, Upgraded};
-use super::identity::{credentials, described};
+use super::identity::described;
 use super::peering::PeerNumbers;
 use super::workers::{Watched, Workers};
 use crate::broker::Broker;
@@ -73,8 +73,8 @@ pub(super) struct Held {
     pub numbers: PeerNumbers,
     pub pushed: PushedPeers,
     pub keeper: Keeper,
-    /// The certificate in use.
-    pub certificate: Vec<u8>,
+    /// The certificates in use: this node's, and the roots.
+    pub certificates: Vec<Vec<u8>>,
     /// `identity.policy` of the start.
     pub policy: Policy,
 }
@@ -211,9 +211,7 @@ impl Shared {
     /// Makes the kernel's routes those of the peers' networks.
     fn install_routes(&self, config: &Config, peers: &[Known]) {
         let Some(tunnel) = &config.tunnel else { return };
-        if tunnel.routes == Routes::Off {
-            return;
-        }
+        let peers = if tunnel.routes == Routes::Off { &[] } else { peers };
         let peers = || peers.iter().map(|known| &known.peer);
         let prefixes: Vec<Prefix> = peers().flat_map(|p| p.allowed_ips.clone()).collect();
         let endpoints: Vec<_> = peers().flat_map(|p| &p.endpoints).map(|e| e.ip()).collect();
@@ -232,16 +230,22 @@ impl Shared {
     /// Reads file and identity again. Returns the keys that need a restart.
     fn reload_now(&self) -> Result<Vec<String>> {
         self.may_change().map_err(|refusal| anyhow::anyhow!(refusal.message))?;
-        let config = self.broker.reload()?;
         let mut held = self.held();
-        // Refused before anything is changed.
-        credentials(&config, held.policy, &self.broker)?;
-        let changed = Config::diff(&held.config, &config);
+        let read = self.broker.reload()?;
+        let changed = Config::diff(&held.config, &read);
+        let config = held.config.reloaded(read);
+        let before = std::mem::replace(&mut held.config, config);
+        if let Err(error) = self.take_up(&mut held) {
+            held.config = before;
+            self.broker.revert().context("taking the reload back")?;
+            return Err(error);
+        }
+        self.level.set(held.config.log.level).context("setting the log level")?;
+        let (peers, services) = (held.config.peers.len(), held.config.services.len());
+        tracing::debug!(peers, services, "the file was read");
         for key in &changed {
             tracing::warn!("{key} changed, which takes effect at the next restart only");
         }
-        self.level.set(config.log.level).context("setting the log level")?;
-        held.config = config;
         if matches!(self.bypass.as_ref().map(Bypass::state), Some(State::Active(_)))
             && let Err(error) = self.broker.refresh_xdp()
         {
@@ -251,8 +255,14 @@ impl Shared {
         held.keeper.set_grace(grace);
         self.use_outlive(&mut held)?;
         self.use_peers_of(&mut held)?;
-        self.renew(&mut held)?;
         Ok(changed.into_iter().map(str::to_owned).collect())
+    }
+
+    /// Uses of another configuration what may be refused; if it is, nothing has changed.
+    fn take_up(&self, held: &mut Held) -> Result<()> {
+        let (peers, _) = held.pushed.merged(&held.config);
+        held.numbers.peering(&peers, &held.config.services)?;
+        self.renew(held).map(drop)
     }
 }
 
@@ -267,8 +277,10 @@ impl Shared {
     }
 }
 
-pub(super) fn leaf(credentials: &Credentials) -> Vec<u8> {
-    credentials.identity.chain().first().map(|leaf| leaf.to_vec()).unwrap_or_default()
+/// What tells one identity from another: its certificate, then the roots that it trusts.
+pub(super) fn certificates(credentials: &Credentials) -> Vec<Vec<u8>> {
+    let identity = &credentials.identity;
+    identity.chain().iter().chain(identity.roots()).map(|one| one.to_vec()).collect()
 }
 
 pub(super) fn refused(error: impl std::fmt::Display) -> Refusal {

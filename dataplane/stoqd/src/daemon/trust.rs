@@ -13,7 +13,7 @@ use stoq_mesh::Signers;
 use stoq_telemetry::Drops;
 
 use super::identity::{check, credentials, described};
-use super::shared::{Held, Shared, leaf, refused};
+use super::shared::{Held, Shared, certificates, refused};
 use crate::config::Config;
 use crate::control::PushedPeers;
 use crate::mesh::{Keeper, LogCheck, MeshError, Opened, Rules};
@@ -160,8 +160,9 @@ impl Shared {
                 return Err(error);
             }
         };
-        if leaf(&renewed) != held.certificate {
-            held.certificate = leaf(&renewed);
+        let found = certificates(&renewed);
+        if found != held.certificates {
+            held.certificates = found;
             self.send_all(|| Command::Credentials(renewed.clone()));
             tracing::info!(until = ?renewed.identity.not_after(), "another certificate is in use");
         }

@@ -1,0 +1,247 @@
+//! What traffic notices of what an operator does routinely: one TCP connection and an echo request each
+//! millisecond, from the host behind A to the one behind B, while something is done to the nodes.
+//!
+//! A [`Trial`] owns both nodes and the traffic. The benchmark `continuity` and the end-to-end tests run it.
+
+use crate::bed::{Bed, Family, Side};
+use crate::measure::echo::{Answered, Echoes};
+use crate::measure::iperf::{Carried, Load, Stream};
+use crate::measure::ping;
+use crate::node::{Deployment, LINK_UP, Node, NodeConfig};
+use crate::{Error, Result, wait};
+use nix::sys::signal::Signal;
+use serde::Serialize;
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+/// Most requests in a hundred that may be lost while things are done.
+pub const LOST_PERCENT: f64 = 0.1;
+
+/// The longest stall in milliseconds that may be noticed, on a host where no time without events shows a
+/// longer one.
+pub const STALL_MS: f64 = 200.0;
+
+/// How long something may take to happen on a machine that others use too.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Answers that show, after each event, that traffic goes on: half a second of them.
+const GOES_ON: u64 = 500;
+
+/// What is done to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Its file is read again (SIGHUP).
+    Reload,
+    /// `stoqctl pki issue` writes another certificate and key, which a reload takes up.
+    Certificate,
+}
+
+impl Event {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Reload, Self::Certificate];
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reload => "reload",
+            Self::Certificate => "certificate",
+        })
+    }
+}
+
+impl FromStr for Event {
+    type Err = String;
+
+    fn from_str(word: &str) -> std::result::Result<Self, String> {
+        let known = Self::ALL.iter().find(|event| event.to_string() == word);
+        known.copied().ok_or_else(|| format!("expected reload or certificate, got `{word}`"))
+    }
+}
+
+/// What traffic noticed.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Noticed {
+    /// Requests of a time in which nothing was done.
+    pub quiet: Answered,
+    /// Requests while things were done.
+    pub meanwhile: Answered,
+    /// The TCP connection, over both times. That it is here says that it was not lost.
+    pub tcp: Carried,
+}
+
+impl Noticed {
+    /// Requests lost while things were done, in percent.
+    #[must_use]
+    pub fn lost_percent(&self) -> f64 {
+        100.0 * self.meanwhile.lost as f64 / self.meanwhile.sent.max(1) as f64
+    }
+
+    /// Whether it is within what is promised.
+    #[must_use]
+    pub fn is_unnoticed(&self) -> bool {
+        let bound = self.quiet.stall_ms.max(STALL_MS);
+        self.lost_percent() <= LOST_PERCENT && self.meanwhile.stall_ms <= bound
+    }
+}
+
+impl fmt::Display for Noticed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { quiet, meanwhile, tcp } = self;
+        write!(
+            f,
+            "no TCP connection lost, {} of {} requests lost ({:.3} %), longest stall {:.1} ms \
+             (with nothing done: {} of {} lost, {:.1} ms); TCP {:.0} Mbit/s, {} segments again, \
+             longest silence {} ms",
+            meanwhile.lost,
+            meanwhile.sent,
+            self.lost_percent(),
+            meanwhile.stall_ms,
+            quiet.lost,
+            quiet.sent,
+            quiet.stall_ms,
+            tcp.mbps,
+            tcp.retransmits,
+            tcp.silence_ms
+        )
+    }
+}
+
+/// Two nodes with traffic through them.
+#[derive(Debug)]
+pub struct Trial<'bed> {
+    deployment: &'bed Deployment<'bed>,
+    nodes: [Node; 2],
+    echoes: Echoes,
+    stream: Stream,
+    quiet: Answered,
+    begin: Instant,
+}
+
+impl<'bed> Trial<'bed> {
+    /// Starts both nodes with this configuration, and the traffic; then nothing is done until `quiet`
+    /// requests are answered.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub fn start(
+        deployment: &'bed Deployment<'bed>,
+        config: &NodeConfig,
+        load: Load,
+        quiet: u64,
+    ) -> Result<Self> {
+        let bed: &Bed = deployment.bed;
+        let (a, b) = deployment.start_both(config)?;
+        let hosts = (bed.a.site_host()?, bed.b.site_host()?);
+        for family in Family::BOTH {
+            ping::wait_for_answer(hosts.0, Side::B.host(family), LINK_UP)?;
+        }
+        let stream = Stream::start(hosts, Side::B.host(Family::V4), load, bed.folder())?;
+        let echoes = Echoes::start(hosts.0, Side::B.host(Family::V6))?;
+        // A stream that begins finds its speed: that is no quiet time.
+        echoes.wait_for_more(GOES_ON, SOON)?;
+        let begin = Instant::now();
+        echoes.wait_for_more(quiet, SOON)?;
+        let quiet = echoes.since(begin)?;
+        let begin = Instant::now();
+        Ok(Self { deployment, nodes: [a, b], echoes, stream, quiet, begin })
+    }
+
+    /// A node.
+    pub fn node(&mut self, side: Side) -> &mut Node {
+        &mut self.nodes[usize::from(side == Side::B)]
+    }
+
+    /// Has an event happen to a node, and waits until it has taken effect and traffic goes on.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub fn happen(&mut self, event: Event, side: Side) -> Result<()> {
+        match event {
+            Event::Reload => reload(self.node(side))?,
+            Event::Certificate => self.swap_certificate(side)?,
+        }
+        self.echoes.wait_for_more(GOES_ON, SOON)
+    }
+
+    fn swap_certificate(&mut self, side: Side) -> Result<()> {
+        let mesh = &self.deployment.mesh;
+        let before = serial(self.node(side))?;
+        mesh.issue(side.node(), &mesh.identity(side))?;
+        let node = self.node(side);
+        reload(node)?;
+        let now = serial(node)?;
+        if now == before {
+            return Err(unexpected("another certificate in use", &now));
+        }
+        Ok(())
+    }
+
+    /// Ends the traffic and says what it noticed.
+    ///
+    /// # Errors
+    /// A TCP connection that was lost, a node that ended, or a link that went down.
+    pub fn finish(mut self) -> Result<Noticed> {
+        let meanwhile = self.echoes.since(self.begin)?;
+        let tcp = self.stream.finish()?;
+        self.echoes.finish()?;
+        for node in &mut self.nodes {
+            if let Some(status) = node.process.try_exit() {
+                return Err(node.process.failed(&status.to_string()));
+            }
+            if node.process.log().contains("link down") {
+                return Err(node.process.failed("a link that went down"));
+            }
+        }
+        Ok(Noticed { quiet: self.quiet, meanwhile, tcp })
+    }
+}
+
+/// Has a node read its files again, and waits until it has.
+///
+/// # Errors
+/// [`Error::Timeout`] with the log's end when it does not say so.
+pub fn reload(node: &mut Node) -> Result<()> {
+    let before = reloads(&node.process.log());
+    node.process.signal(Signal::SIGHUP)?;
+    wait::until("a reload", SOON, || {
+        let log = node.process.log();
+        let last = log.lines().last().unwrap_or_default().to_owned();
+        if reloads(&log) > before { Ok(()) } else { Err(last) }
+    })
+}
+
+fn reloads(log: &str) -> usize {
+    log.lines().filter(|line| line.ends_with("reloaded")).count()
+}
+
+fn serial(node: &Node) -> Result<String> {
+    let status = node.status()?;
+    let serial = status["certificate"]["serial"].as_str();
+    serial
+        .map(str::to_owned)
+        .ok_or_else(|| unexpected("a certificate's serial", &status.to_string()))
+}
+
+fn unexpected(expected: &str, got: &str) -> Error {
+    let (expected, got) = (expected.to_owned(), got.to_owned());
+    Error::Output { what: "stoqctl status --json".to_owned(), expected, got }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_promised() {
+        let answered = |lost, stall_ms| Answered { sent: 10_000, lost, stall_ms };
+        let tcp = Carried { mbps: 20.0, retransmits: 0, silence_ms: 0 };
+        let noticed = |quiet, meanwhile| Noticed { quiet, meanwhile, tcp };
+        assert!(noticed(answered(0, 1.0), answered(10, 200.0)).is_unnoticed());
+        assert!(!noticed(answered(0, 1.0), answered(11, 1.0)).is_unnoticed());
+        assert!(!noticed(answered(0, 1.0), answered(0, 201.0)).is_unnoticed());
+        let slow = noticed(answered(0, 300.0), answered(0, 250.0));
+        assert!(slow.is_unnoticed(), "the host stalls by itself");
+    }
+}
