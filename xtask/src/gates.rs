@@ -11,6 +11,7 @@ use crate::links;
 use crate::setup;
 use crate::step::{self, Step};
 use crate::style;
+use crate::supply;
 use crate::workspace;
 
 /// A gate: its name, and the check that it stands for.
@@ -20,6 +21,7 @@ const GATES: &[Gate] = &[
     ("format", format),
     ("sources", sources),
     ("links", document_links),
+    ("supply chain", supply::check),
     ("clippy", clippy),
     ("documentation", documentation),
     ("ebpf", ebpf::check),

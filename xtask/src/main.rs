@@ -15,7 +15,9 @@ mod setup;
 mod speed;
 mod step;
 mod style;
+mod supply;
 mod test;
+mod tools;
 mod workspace;
 
 use std::process::ExitCode;
@@ -40,7 +42,7 @@ enum Job {
         #[arg(trailing_var_arg = true)]
         filter: Vec<String>,
     },
-    /// Format, rules on sources, links, clippy, documentation, the XDP program, coverage
+    /// Format, rules on sources, links, dependencies, clippy, documentation, the XDP program, coverage
     Gates,
     /// Compile the XDP program anew, with a compiler that is fetched if need be
     Ebpf {
