@@ -56,6 +56,8 @@ pub struct Metrics {
     pub log_proofs: Counter,
     /// Logs that something spoke against.
     pub log_doubts: Counter,
+    /// When the state was last given out as a backup, Unix seconds; 0 before the first.
+    pub backed_up_s: Gauge<i64, AtomicI64>,
     dns_queries: Family<DnsOutcome, Counter>,
     height: Gauge<u64, AtomicU64>,
     members: Gauge<u64, AtomicU64>,
@@ -88,6 +90,9 @@ impl Metrics {
         r.register("log_proofs", help, self.log_proofs.clone());
         let help = "Certificate logs that showed different trees, or prove not that they only grew";
         r.register("log_doubts", help, self.log_doubts.clone());
+        let help =
+            "When the last backup was made, Unix seconds; 0 before the first since the start";
+        r.register("last_backup_seconds", help, self.backed_up_s.clone());
         r.register("dns_queries", "Queries for names, by outcome", self.dns_queries.clone());
         r.register("height", "Height of the ledger", self.height.clone());
         r.register("members", "Members of the mesh", self.members.clone());

@@ -14,7 +14,7 @@ use super::From;
 use crate::app::{Answer, App, Body};
 use crate::caller::Need;
 use crate::refused::Refused;
-use crate::{backup, join, peers};
+use crate::{backup, clock, join, peers};
 
 const ADMIN: Need = Need::Role(OperatorRole::Admin);
 
@@ -113,6 +113,7 @@ pub async fn promote(
 pub async fn backup(State(app): State<App>, Extension(caller): From) -> Result<Response, Refused> {
     let made = app.change(&caller, Need::Local, "backup".into(), backup::make);
     let Json(bytes) = made.await?;
+    app.metrics().backed_up_s.set(i64::try_from(clock::now_s()).unwrap_or(i64::MAX));
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
 }
 
