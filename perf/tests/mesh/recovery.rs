@@ -20,10 +20,10 @@ const RECOVERY_MAX: Duration = Duration::from_secs(15 * 60);
 const LOST_MAX_S: u64 = 5 * 60;
 
 /// What runs at each backup.
-const SERVICE: &str = include_str!("../../../packaging/systemd/stoq-backup.service");
+const SERVICE: &str = include_str!("../../../packaging/units/stoq-backup.service");
 
 /// When it runs.
-const TIMER: &str = include_str!("../../../packaging/systemd/stoq-backup.timer");
+const TIMER: &str = include_str!("../../../packaging/units/stoq-backup.timer");
 
 /// Where the backup is brought to on the new host.
 const BROUGHT: &str = "/var/lib/hypermesh.backup";
