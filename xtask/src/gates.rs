@@ -5,6 +5,7 @@
 
 use anyhow::{Result, bail};
 
+use crate::alerts;
 use crate::coverage;
 use crate::ebpf;
 use crate::links;
@@ -22,6 +23,7 @@ const GATES: &[Gate] = &[
     ("sources", sources),
     ("links", document_links),
     ("supply chain", supply::check),
+    ("alert rules", alerts::check),
     ("clippy", clippy),
     ("documentation", documentation),
     ("ebpf", ebpf::check),

@@ -155,3 +155,36 @@ async fn show(State(app): State<App>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], body).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text_of(path: &str) -> String {
+        std::fs::read_to_string(format!("{}/../../{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    }
+
+    fn words(text: &str) -> impl Iterator<Item = &str> {
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        words.filter(|word| word.starts_with("hypermesh_"))
+    }
+
+    #[test]
+    fn every_metric_is_documented_and_rules_name_those_that_exist() {
+        let mut page = String::new();
+        text::encode(&mut page, &Metrics::default().registry()).unwrap();
+        let kinds = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+        let names: Vec<String> = kinds
+            .map(|(name, kind)| if kind == "counter" { format!("{name}_total") } else { name.into() })
+            .collect();
+        assert!(names.contains(&"hypermesh_refused_total".to_owned()), "{names:?}");
+        let guide = text_of("docs/monitoring.md");
+        for name in &names {
+            let rows = guide.lines().filter(|line| line.starts_with(&format!("| `{name}` | ")));
+            assert_eq!(rows.count(), 1, "a row for {name}");
+        }
+        for word in words(&text_of("packaging/prometheus/stoq.rules.yml")) {
+            assert!(names.iter().any(|name| name == word), "{word}");
+        }
+    }
+}

@@ -71,6 +71,10 @@ fn the_founding_host_is_destroyed_and_comes_back_elsewhere_from_its_last_backup(
     let bytes = fs::read(hosts[0].file(&backup)).unwrap();
     let lost = hosts[2].guest.site(Family::V4);
     hosts[0].ctl(&["mesh", "route", "add", &hosts[2].name, &lost]).unwrap();
+    let mut late = MeshHost::new(&fixture.bed, &fixture.binaries, 3).unwrap();
+    late.start_hypermeshd().unwrap();
+    late.join(&hosts[0].token(&late.name).unwrap()).unwrap();
+    late.wait_for_links(&["edge-a", "edge-b", "edge-c"], mesh::LINKS_UP).unwrap();
     let beside = Pings::start(&hosts[1], hosts[2].tunnel(Family::V6).unwrap()).unwrap();
     let address = hosts[0].tunnel(Family::V6).unwrap();
 
@@ -93,7 +97,9 @@ fn the_founding_host_is_destroyed_and_comes_back_elsewhere_from_its_last_backup(
     assert!(!routes.contains(&lost), "what was not in the backup is there: {routes}");
     let counted = beside.finish().unwrap();
     assert!(counted.sent - counted.answered <= 1, "traffic of others stood still: {counted:?}");
-    goes_on(&elsewhere, &hosts[1..], &lost);
+    assert!(!routes.contains(&late.name), "who joined after the backup is a member: {routes}");
+    goes_on(&elsewhere, &hosts[1..]);
+    comes_again(&elsewhere, &mut late);
 }
 
 /// Its daemons die, and its disk is empty.
@@ -105,7 +111,7 @@ fn destroy(host: &mut MeshHost) {
 
 /// The documented commands, on a bare host.
 fn bring_back(fixture: &Fixture, bytes: &[u8]) -> MeshHost {
-    let mut elsewhere = MeshHost::new(&fixture.bed, &fixture.binaries, 3).unwrap();
+    let mut elsewhere = MeshHost::new(&fixture.bed, &fixture.binaries, 4).unwrap();
     elsewhere.start_hypermeshd().unwrap();
     fs::write(elsewhere.file(BROUGHT), bytes).unwrap();
     println!("{}", elsewhere.ctl(&["restore", BROUGHT]).unwrap());
@@ -114,17 +120,29 @@ fn bring_back(fixture: &Fixture, bytes: &[u8]) -> MeshHost {
     elsewhere
 }
 
+/// A network that nobody had before the loss.
+const NEW: &str = "10.77.0.0/16";
+
 /// The mesh takes changes again, and every member hears of them.
-fn goes_on(sequencer: &MeshHost, members: &[MeshHost], route: &str) {
-    sequencer.ctl(&["mesh", "route", "add", "edge-c", route]).unwrap();
+fn goes_on(sequencer: &MeshHost, members: &[MeshHost]) {
+    sequencer.ctl(&["mesh", "route", "add", "edge-c", NEW]).unwrap();
     for member in members {
-        wait::until(&format!("the route known on {}", member.name), SOON * 3, || {
+        wait::until(&format!("the new route known on {}", member.name), SOON * 3, || {
             let known = member.ctl(&["mesh", "members"]).map_err(|error| error.to_string())?;
-            if known.contains(route) { Ok(()) } else { Err(known) }
+            if known.contains(NEW) { Ok(()) } else { Err(known) }
         })
         .unwrap();
     }
     for command in ["log", "audit"] {
         sequencer.ctl(&[command, "verify"]).unwrap();
     }
+}
+
+/// A member that the backup does not know joins again.
+fn comes_again(sequencer: &MeshHost, late: &mut MeshHost) {
+    late.kill_hypermeshd().unwrap();
+    late.forget().unwrap();
+    late.start_hypermeshd().unwrap();
+    late.join(&sequencer.token(&late.name).unwrap()).unwrap();
+    late.wait_for_links(&["edge-a", "edge-b", "edge-c"], mesh::LINKS_UP).unwrap();
 }
