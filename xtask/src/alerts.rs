@@ -27,9 +27,8 @@ pub fn check() -> Result<()> {
         ("alert-tests", ["test", "rules", "stoq.test.yml"]),
     ] {
         let title = "alert rules: syntax, then their tests";
-        Step { log, title, advice: "mend packaging/prometheus" }.run(
-            Command::new(&promtool).args(words).current_dir(workspace::root().join(FOLDER)),
-        )?;
+        Step { log, title, advice: "mend packaging/prometheus" }
+            .run(Command::new(&promtool).args(words).current_dir(workspace::root().join(FOLDER)))?;
     }
     Ok(())
 }

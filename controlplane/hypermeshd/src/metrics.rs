@@ -175,7 +175,11 @@ mod tests {
         text::encode(&mut page, &Metrics::default().registry()).unwrap();
         let kinds = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
         let names: Vec<String> = kinds
-            .map(|(name, kind)| if kind == "counter" { format!("{name}_total") } else { name.into() })
+            .map(
+                |(name, kind)| {
+                    if kind == "counter" { format!("{name}_total") } else { name.into() }
+                },
+            )
             .collect();
         assert!(names.contains(&"hypermesh_refused_total".to_owned()), "{names:?}");
         let guide = text_of("docs/monitoring.md");

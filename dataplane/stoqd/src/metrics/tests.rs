@@ -120,7 +120,8 @@ fn alert_rules_name_metrics_and_reasons_that_exist() {
         assert!(reference.contains(&format!("| `{metric}` | ")), "{metric}");
     }
     let listed = rules.split("reason=~\"").skip(1).chain(rules.split("reason=\"").skip(1));
-    let listed = listed.filter_map(|rest| rest.split_once('"')).flat_map(|(list, _)| list.split('|'));
+    let listed =
+        listed.filter_map(|rest| rest.split_once('"')).flat_map(|(list, _)| list.split('|'));
     // That of hypermeshd's refusals.
     for reason in listed.filter(|reason| *reason != "storage") {
         assert!(reference.contains(&format!("| `{reason}` | ")), "{reason}");
