@@ -61,45 +61,66 @@ fn back_up(host: &MeshHost) -> String {
 }
 
 #[test]
-fn the_founding_host_is_destroyed_and_comes_back_elsewhere_from_its_last_backup() {
-    let Some(fixture) = fixture("the_founding_host_is_destroyed_and_comes_back") else { return };
+fn the_founding_host_is_destroyed_and_the_mesh_goes_on_from_its_backup_elsewhere() {
+    let Some(fixture) = fixture("the_founding_host_is_destroyed_and_the_mesh_goes_on") else {
+        return;
+    };
     let mut hosts = fixture.mesh(3);
     let kept = hosts[1].guest.site(Family::V4);
     hosts[0].ctl(&["mesh", "route", "add", &hosts[1].name, &kept]).unwrap();
-    let backup = back_up(&hosts[0]);
-    // Outside the host: what an operator's drop-in to the unit does.
-    let bytes = fs::read(hosts[0].file(&backup)).unwrap();
-    let lost = hosts[2].guest.site(Family::V4);
-    hosts[0].ctl(&["mesh", "route", "add", &hosts[2].name, &lost]).unwrap();
-    let mut late = MeshHost::new(&fixture.bed, &fixture.binaries, 3).unwrap();
-    late.start_hypermeshd().unwrap();
-    late.join(&hosts[0].token(&late.name).unwrap()).unwrap();
-    late.wait_for_links(&["edge-a", "edge-b", "edge-c"], mesh::LINKS_UP).unwrap();
+    let bytes = take_away(&hosts[0]);
     let beside = Pings::start(&hosts[1], hosts[2].tunnel(Family::V6).unwrap()).unwrap();
-    let address = hosts[0].tunnel(Family::V6).unwrap();
+    let elsewhere = recover(&fixture, &mut hosts, &bytes);
+    let counted = beside.finish().unwrap();
+    assert!(counted.sent - counted.answered <= 1, "traffic of others stood still: {counted:?}");
+    let members = elsewhere.ctl(&["mesh", "members"]).unwrap();
+    assert!(members.contains(&kept), "what was in the backup is lost: {members}");
+    goes_on(&elsewhere, &hosts[1..]);
+    let mut another = MeshHost::new(&fixture.bed, &fixture.binaries, 4).unwrap();
+    another.start_hypermeshd().unwrap();
+    another.join(&elsewhere.token(&another.name).unwrap()).unwrap();
+    another.wait_for_links(&["edge-a", "edge-b", "edge-c"], mesh::LINKS_UP).unwrap();
+}
 
+/// What members then do about changes that they heard and the restored host does not know is not shown here:
+/// they keep them, and do not follow (docs/operations.md).
+#[test]
+fn a_change_after_the_last_backup_is_lost_and_nothing_before_it() {
+    let Some(fixture) = fixture("a_change_after_the_last_backup_is_lost") else { return };
+    let mut hosts = fixture.mesh(3);
+    let [kept, lost] = [1, 2].map(|at: usize| hosts[at].guest.site(Family::V4));
+    hosts[0].ctl(&["mesh", "route", "add", "edge-b", &kept]).unwrap();
+    let bytes = take_away(&hosts[0]);
+    hosts[0].ctl(&["mesh", "route", "add", "edge-c", &lost]).unwrap();
+    let elsewhere = recover(&fixture, &mut hosts, &bytes);
+    let members = elsewhere.ctl(&["mesh", "members"]).unwrap();
+    assert!(members.contains(&kept), "what was in the backup is lost: {members}");
+    assert!(!members.contains(&lost), "what was not in the backup is there: {members}");
+}
+
+/// A backup, and its bytes outside the host: what an operator's drop-in to the unit does.
+fn take_away(host: &MeshHost) -> Vec<u8> {
+    fs::read(host.file(&back_up(host))).unwrap()
+}
+
+/// Loses the founding host, brings it back on another one, and waits for traffic with every member.
+fn recover(fixture: &Fixture, hosts: &mut [MeshHost], bytes: &[u8]) -> MeshHost {
+    let address = hosts[0].tunnel(Family::V6).unwrap();
     let gone = Instant::now();
     destroy(&mut hosts[0]);
-    let elsewhere = bring_back(&fixture, &bytes);
-    ping::wait_for_answer(&hosts[1].guest.namespace, address, mesh::LINKS_UP).unwrap();
-    ping::wait_for_answer(&hosts[2].guest.namespace, address, mesh::LINKS_UP).unwrap();
+    let elsewhere = bring_back(fixture, bytes);
+    for member in &hosts[1..] {
+        ping::wait_for_answer(&member.guest.namespace, address, mesh::LINKS_UP).unwrap();
+    }
     let took = gone.elapsed();
     println!(
-        "recovery: {:.1} s from the loss of the host to traffic with both members, from {} bytes",
+        "recovery: {:.1} s from the loss of the host to traffic with {} members, from {} bytes",
         took.as_secs_f64(),
+        hosts.len() - 1,
         bytes.len()
     );
     assert!(took < RECOVERY_MAX, "{took:?}");
-
-    let routes = elsewhere.ctl(&["mesh", "members"]).unwrap();
-    println!("{routes}");
-    assert!(routes.contains(&kept), "what was in the backup is lost: {routes}");
-    assert!(!routes.contains(&lost), "what was not in the backup is there: {routes}");
-    let counted = beside.finish().unwrap();
-    assert!(counted.sent - counted.answered <= 1, "traffic of others stood still: {counted:?}");
-    assert!(!routes.contains(&late.name), "who joined after the backup is a member: {routes}");
-    goes_on(&elsewhere, &hosts[1..]);
-    comes_again(&elsewhere, &mut late);
+    elsewhere
 }
 
 /// Its daemons die, and its disk is empty.
@@ -111,7 +132,7 @@ fn destroy(host: &mut MeshHost) {
 
 /// The documented commands, on a bare host.
 fn bring_back(fixture: &Fixture, bytes: &[u8]) -> MeshHost {
-    let mut elsewhere = MeshHost::new(&fixture.bed, &fixture.binaries, 4).unwrap();
+    let mut elsewhere = MeshHost::new(&fixture.bed, &fixture.binaries, 3).unwrap();
     elsewhere.start_hypermeshd().unwrap();
     fs::write(elsewhere.file(BROUGHT), bytes).unwrap();
     println!("{}", elsewhere.ctl(&["restore", BROUGHT]).unwrap());
@@ -136,13 +157,4 @@ fn goes_on(sequencer: &MeshHost, members: &[MeshHost]) {
     for command in ["log", "audit"] {
         sequencer.ctl(&[command, "verify"]).unwrap();
     }
-}
-
-/// A member that the backup does not know joins again.
-fn comes_again(sequencer: &MeshHost, late: &mut MeshHost) {
-    late.kill_hypermeshd().unwrap();
-    late.forget().unwrap();
-    late.start_hypermeshd().unwrap();
-    late.join(&sequencer.token(&late.name).unwrap()).unwrap();
-    late.wait_for_links(&["edge-a", "edge-b", "edge-c"], mesh::LINKS_UP).unwrap();
 }
