@@ -174,7 +174,7 @@ mod tests {
         let metrics = Metrics::default();
         // A family without a member is not on the page.
         metrics.refuse(ErrorCode::Storage);
-        metrics.dns_queries.get_or_create(&DnsOutcome { outcome: "zone" });
+        drop(metrics.dns_queries.get_or_create(&DnsOutcome { outcome: "zone" }));
         let mut page = String::new();
         text::encode(&mut page, &metrics.registry()).unwrap();
         let kinds = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
