@@ -16,6 +16,7 @@ use crate::setup::{self, find_program};
 use crate::step::Step;
 use crate::style;
 use crate::test::nextest_is_there;
+use crate::tools::Tool;
 use crate::workspace;
 
 /// Fewest covered lines, in percent, in each of [`CRITICAL`].
@@ -32,8 +33,14 @@ const CRITICAL: &[(&str, &str)] = &[
     ("hypermesh-consensus", "consensus/src"),
 ];
 
-/// The version of cargo-llvm-cov that is installed when there is none.
-const LLVM_COV_VERSION: &str = "^0.9";
+/// What measures.
+const LLVM_COV: Tool = Tool {
+    name: "cargo-llvm-cov",
+    version: "^0.9",
+    options: &[],
+    log: "install-llvm-cov",
+    title: "install cargo-llvm-cov below the target folder",
+};
 
 /// How many of the least covered files are shown.
 const LEAST_SHOWN: usize = 8;
@@ -115,24 +122,7 @@ fn measure(tool: &Path) -> Result<PathBuf> {
 /// Finds cargo-llvm-cov, or installs it below the target folder.
 fn tool() -> Result<PathBuf> {
     setup::run(setup::Scope::Coverage)?;
-    if let Some(tool) = find_program("cargo-llvm-cov") {
-        return Ok(tool);
-    }
-    let tools = workspace::target().join("tools");
-    let tool = tools.join("bin/cargo-llvm-cov");
-    if !tool.is_file() {
-        let mut install = workspace::cargo();
-        install.args(["install", "--locked", "cargo-llvm-cov", "--version", LLVM_COV_VERSION]);
-        // A debug build: it only starts other programs, and is there in half the time.
-        install.arg("--debug").arg("--root").arg(&tools);
-        Step {
-            log: "install-llvm-cov",
-            title: "install cargo-llvm-cov below the target folder",
-            advice: "it comes from crates.io; is there a network?",
-        }
-        .run(&mut install)?;
-    }
-    Ok(tool)
+    LLVM_COV.find()
 }
 
 /// `PATH` with the folder of `tool` in front, so that cargo finds its subcommand.

@@ -5,12 +5,14 @@
 
 use anyhow::{Result, bail};
 
+use crate::alerts;
 use crate::coverage;
 use crate::ebpf;
 use crate::links;
 use crate::setup;
 use crate::step::{self, Step};
 use crate::style;
+use crate::supply;
 use crate::workspace;
 
 /// A gate: its name, and the check that it stands for.
@@ -20,6 +22,8 @@ const GATES: &[Gate] = &[
     ("format", format),
     ("sources", sources),
     ("links", document_links),
+    ("supply chain", supply::check),
+    ("alert rules", alerts::check),
     ("clippy", clippy),
     ("documentation", documentation),
     ("ebpf", ebpf::check),

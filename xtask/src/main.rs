@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests"))]
 
+mod alerts;
 mod coverage;
 mod ebpf;
 mod gates;
@@ -15,7 +16,9 @@ mod setup;
 mod speed;
 mod step;
 mod style;
+mod supply;
 mod test;
+mod tools;
 mod workspace;
 
 use std::process::ExitCode;
@@ -40,7 +43,7 @@ enum Job {
         #[arg(trailing_var_arg = true)]
         filter: Vec<String>,
     },
-    /// Format, rules on sources, links, clippy, documentation, the XDP program, coverage
+    /// Format, rules on sources, links, dependencies, clippy, documentation, the XDP program, coverage
     Gates,
     /// Compile the XDP program anew, with a compiler that is fetched if need be
     Ebpf {

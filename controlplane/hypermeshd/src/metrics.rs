@@ -56,6 +56,8 @@ pub struct Metrics {
     pub log_proofs: Counter,
     /// Logs that something spoke against.
     pub log_doubts: Counter,
+    /// When the state was last given out as a backup, Unix seconds; 0 before the first.
+    pub backed_up_s: Gauge<i64, AtomicI64>,
     dns_queries: Family<DnsOutcome, Counter>,
     height: Gauge<u64, AtomicU64>,
     members: Gauge<u64, AtomicU64>,
@@ -88,6 +90,9 @@ impl Metrics {
         r.register("log_proofs", help, self.log_proofs.clone());
         let help = "Certificate logs that showed different trees, or prove not that they only grew";
         r.register("log_doubts", help, self.log_doubts.clone());
+        let help =
+            "When the last backup was made, Unix seconds; 0 before the first since the start";
+        r.register("last_backup_seconds", help, self.backed_up_s.clone());
         r.register("dns_queries", "Queries for names, by outcome", self.dns_queries.clone());
         r.register("height", "Height of the ledger", self.height.clone());
         r.register("members", "Members of the mesh", self.members.clone());
@@ -149,4 +154,45 @@ async fn show(State(app): State<App>) -> Response {
     }
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], body).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text_of(path: &str) -> String {
+        std::fs::read_to_string(format!("{}/../../{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    }
+
+    fn words(text: &str) -> impl Iterator<Item = &str> {
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        words.filter(|word| word.starts_with("hypermesh_"))
+    }
+
+    #[test]
+    fn every_metric_is_documented_and_rules_name_those_that_exist() {
+        let metrics = Metrics::default();
+        // A family without a member is not on the page.
+        metrics.refuse(ErrorCode::Storage);
+        drop(metrics.dns_queries.get_or_create(&DnsOutcome { outcome: "zone" }));
+        let mut page = String::new();
+        text::encode(&mut page, &metrics.registry()).unwrap();
+        let kinds = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+        let names: Vec<String> = kinds
+            .map(
+                |(name, kind)| {
+                    if kind == "counter" { format!("{name}_total") } else { name.into() }
+                },
+            )
+            .collect();
+        assert!(names.contains(&"hypermesh_refused_total".to_owned()), "{names:?}");
+        let guide = text_of("docs/monitoring.md");
+        for name in &names {
+            let rows = guide.lines().filter(|line| line.starts_with(&format!("| `{name}` | ")));
+            assert_eq!(rows.count(), 1, "a row for {name}");
+        }
+        for word in words(&text_of("packaging/prometheus/stoq.rules.yml")) {
+            assert!(names.iter().any(|name| name == word), "{word}");
+        }
+    }
 }

@@ -98,6 +98,23 @@ fn a_backup_is_restored_on_another_host() {
     joiner.join(&other.token("edge-c", TokenRole::Node, 600)).unwrap();
 }
 
+#[test]
+fn backups_every_few_minutes_do_not_fill_the_audit_log() {
+    let mut host = Host::start();
+    host.found("lab", "edge-a");
+    let mut client = host.client();
+    let audit = host.state().join("audit.log");
+    let mut entries = || {
+        client.post_bytes(path::BACKUP, Vec::new()).unwrap();
+        let text = std::fs::read_to_string(&audit).unwrap();
+        text.lines().filter(|line| line.contains("\"backup\"")).count()
+    };
+    assert_eq!(entries(), 1);
+    // The hour may end meanwhile, once.
+    assert!((0..10).map(|_| entries()).max().unwrap() <= 2);
+    host.kill();
+}
+
 /// A small file system of its own, gone with the test.
 struct SmallDisk(std::path::PathBuf);
 

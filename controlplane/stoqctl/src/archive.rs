@@ -7,20 +7,45 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::SystemTime;
 
 use hypermesh_api::{Done, Endpoints, FoundReply, MAX_BACKUP_BYTES, path};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::cli::Host;
+use crate::cli::{Backup, Host};
 use crate::failure::Failure;
 use crate::hypermesh::{Way, connect};
 use crate::mesh::Sockets;
 use crate::mesh::host::{Prepared, endpoints, prepare};
 use crate::output::{answer, progress};
+use crate::rotation::Shelf;
 
-/// `stoqctl backup FILE`.
-pub fn backup(way: &Way, file: &Path, json: bool) -> Result<(), Failure> {
+/// `stoqctl backup FILE` and `stoqctl backup --into DIR`.
+pub fn backup(way: &Way, wanted: &Backup, json: bool) -> Result<(), Failure> {
+    let (file, length, removed) = match (&wanted.file, &wanted.into) {
+        (_, Some(directory)) => {
+            let shelf = Shelf::open(directory)?;
+            let part = shelf.part();
+            let length = take(way, &part)?;
+            let file = shelf.put(&part, SystemTime::now())?;
+            (file, length, shelf.prune(wanted.keep.into())?)
+        }
+        (Some(file), None) => (file.clone(), take(way, file)?, 0),
+        (None, None) => return Err(Failure::Usage("expected FILE or --into DIR, got none".into())),
+    };
+    let answered = json!({ "file": file, "bytes": length, "removed": removed });
+    answer(json, &answered, |_| {
+        let shown = file.display();
+        format!(
+            "{length} bytes written to {shown}. It holds this node's keys: keep it as safe as them.\n\
+             On another host, without state: stoqctl restore {shown}\n"
+        )
+    })
+}
+
+/// Writes a backup to `file`, which must not exist, and returns its length in bytes.
+fn take(way: &Way, file: &Path) -> Result<usize, Failure> {
     // First the connection: a backup that cannot be made leaves no file.
     let mut client = connect(way)?;
     let mut out = new_private_file(file)?;
@@ -30,16 +55,9 @@ pub fn backup(way: &Way, file: &Path, json: bool) -> Result<(), Failure> {
         let synced = out.write_all(&bytes).and_then(|()| out.sync_all());
         synced.map(|()| bytes.len()).map_err(|error| Failure::writing(file.to_owned(), &error))
     });
-    let length = stored.inspect_err(|_| {
+    stored.inspect_err(|_| {
         // Half a backup is worse than none; if it cannot be removed, the failure says which it is.
         let _ = fs::remove_file(file);
-    })?;
-    answer(json, &json!({ "file": file, "bytes": length }), |_| {
-        let shown = file.display();
-        format!(
-            "{length} bytes written to {shown}. It holds this node's keys: keep it as safe as them.\n\
-             On another host, without state: stoqctl restore {shown}\n"
-        )
     })
 }
 

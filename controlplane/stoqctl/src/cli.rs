@@ -73,6 +73,21 @@ fn api(text: &str) -> Result<String, String> {
     address.filter(has_port).map(str::to_owned).ok_or_else(advice)
 }
 
+/// `stoqctl backup`
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// Must not exist yet. Keep it as safe as a key: it holds this node's.
+    #[arg(required_unless_present = "into", conflicts_with = "into")]
+    pub file: Option<PathBuf>,
+    /// Write a new file into DIR (mode 0700) instead, named by the time, and remove the oldest ones there.
+    #[arg(long, value_name = "DIR")]
+    pub into: Option<PathBuf>,
+    /// With --into: how many backups stay in DIR.
+    #[arg(long, value_name = "COUNT", requires = "into", default_value_t = 24,
+          value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub keep: u16,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Make a mesh, let hosts join it, route the networks behind them, cut hosts off.
@@ -88,10 +103,7 @@ pub enum Command {
     #[command(subcommand)]
     Audit(Verify),
     /// Write what it takes to bring the control plane back elsewhere into FILE (mode 0600).
-    Backup {
-        /// Must not exist yet. Keep it as safe as a key: it holds this node's.
-        file: PathBuf,
-    },
+    Backup(Backup),
     /// Bring the control plane back from FILE, on a host that has no state yet.
     Restore {
         /// What `stoqctl backup` wrote.

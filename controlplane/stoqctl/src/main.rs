@@ -21,6 +21,7 @@ mod output;
 mod pem;
 mod pki;
 mod remote;
+mod rotation;
 mod stream;
 mod table;
 mod tune;
@@ -47,7 +48,7 @@ fn main() -> ExitCode {
     let sockets = mesh::Sockets { stoqd: &socket, hypermesh: &hypermesh };
     let done = match command {
         Command::Mesh(command) => mesh::run(sockets, &command, json),
-        Command::Backup { file } => archive::backup(&hypermesh, &file, json),
+        Command::Backup(wanted) => archive::backup(&hypermesh, &wanted, json),
         Command::Restore { file, host } => archive::restore(sockets, &file, &host, json),
         Command::Completions { shell } => manual::completions(shell, json),
         Command::Man { directory } => manual::pages(&directory, json),

@@ -9,6 +9,7 @@ mod clock;
 mod continuity;
 mod host;
 mod reach;
+mod recovery;
 mod revocation;
 
 use std::time::Duration;

@@ -14,7 +14,7 @@ use super::From;
 use crate::app::{Answer, App, Body};
 use crate::caller::Need;
 use crate::refused::Refused;
-use crate::{backup, join, peers};
+use crate::{backup, clock, join, peers};
 
 const ADMIN: Need = Need::Role(OperatorRole::Admin);
 
@@ -106,13 +106,26 @@ pub async fn promote(
     peers::change(&app, &caller, ADMIN, (path::PROMOTE, action), request, job).await
 }
 
+/// The first backup of each hour is written to the audit log: an entry and its signed head are 3 KB, and a timer
+/// asks every few minutes, so that the log would be most of what is backed up.
+const BACKUPS_AUDITED_S: i64 = 60 * 60;
+
 /// The whole state as one file.
 #[utoipa::path(post, path = path::BACKUP, responses(
     (status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
     (status = "default", body = Refusal)))]
 pub async fn backup(State(app): State<App>, Extension(caller): From) -> Result<Response, Refused> {
-    let made = app.change(&caller, Need::Local, "backup".into(), backup::make);
-    let Json(bytes) = made.await?;
+    let (last_s, now_s) = (app.metrics().backed_up_s.get(), clock::now_s());
+    let now_s = i64::try_from(now_s).unwrap_or(i64::MAX);
+    let is_in_the_audit_log = last_s / BACKUPS_AUDITED_S == now_s / BACKUPS_AUDITED_S;
+    let bytes = if is_in_the_audit_log && caller.check(Need::Local).is_ok() {
+        app.core(backup::make).await?
+    } else {
+        let made = app.change(&caller, Need::Local, "backup".into(), backup::make);
+        let Json(bytes) = made.await?;
+        bytes
+    };
+    app.metrics().backed_up_s.set(now_s);
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
 }
 

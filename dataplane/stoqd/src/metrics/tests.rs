@@ -86,6 +86,60 @@ fn the_reference_document_is_made_from_the_tables() {
     assert!(written == reference(), "run with STOQ_WRITE_DOCS=1 and commit the document");
 }
 
+fn text_of(path: &str) -> String {
+    std::fs::read_to_string(format!("{}/../../{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// The words that begin with `prefix`, as names of metrics are written.
+fn words<'a>(text: &'a str, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(move |word| word.starts_with(prefix))
+}
+
+#[test]
+fn the_operator_is_told_what_to_do_about_every_reason_and_metric() {
+    let guide = text_of("docs/monitoring.md");
+    let drops = Verdict::ALL.iter().filter(|verdict| verdict.is_drop());
+    let reasons = DropReason::ALL.iter().map(|reason| reason.label().to_owned());
+    for reason in reasons.chain(drops.map(|verdict| xdp_reason(*verdict))) {
+        let rows = guide.lines().filter(|line| line.starts_with(&format!("| `{reason}` | ")));
+        assert_eq!(rows.count(), 1, "a row for {reason}");
+    }
+    let reference = reference();
+    for metric in words(&reference, "stoq_") {
+        assert!(guide.contains(&format!("`{metric}`")), "{metric}");
+    }
+}
+
+#[test]
+fn alert_rules_name_metrics_and_reasons_that_exist() {
+    let rules = text_of("packaging/prometheus/stoq.rules.yml");
+    let reference = reference();
+    assert!(words(&rules, "stoq_").count() > 10, "rules were found");
+    for metric in words(&rules, "stoq_") {
+        assert!(reference.contains(&format!("| `{metric}` | ")), "{metric}");
+    }
+    let listed = rules.split("reason=~\"").skip(1).chain(rules.split("reason=\"").skip(1));
+    let listed =
+        listed.filter_map(|rest| rest.split_once('"')).flat_map(|(list, _)| list.split('|'));
+    // That of hypermeshd's refusals.
+    for reason in listed.filter(|reason| *reason != "storage") {
+        assert!(reference.contains(&format!("| `{reason}` | ")), "{reason}");
+    }
+}
+
+#[test]
+fn runbooks_that_alerts_name_are_there() {
+    let rules = text_of("packaging/prometheus/stoq.rules.yml");
+    for place in rules.split("runbook: \"").skip(1).filter_map(|rest| rest.split_once('"')) {
+        let (file, anchor) = place.0.split_once('#').unwrap();
+        let text = text_of(file);
+        let heads = text.lines().filter_map(|line| line.strip_prefix("## "));
+        let heads: Vec<_> = heads.map(|head| head.to_lowercase().replace(' ', "-")).collect();
+        assert!(heads.iter().any(|head| head == anchor), "{anchor} in {heads:?}");
+    }
+}
+
 #[test]
 fn a_worker_that_stands_still_is_named() {
     let mut heartbeats = Heartbeats::default();
