@@ -10,6 +10,7 @@ use hypermesh_api::{
 };
 use stoq_identity::{CertificateInfo, Identity, Kind};
 use stoq_mesh::{Bundle, LogProof, RevocationStore};
+use stoq_trustchain::Token;
 
 #[test]
 fn a_mesh_is_founded_and_a_second_host_joins_it() {
@@ -119,6 +120,22 @@ fn a_server_of_another_root_learns_nothing() {
     assert!(refused.message.contains("nothing was sent"), "{}", refused.message);
     let audit: AuditEntries = mitm.client().get(path::AUDIT).unwrap();
     assert!(audit.entries.iter().all(|entry| !entry.action.contains("enrol")), "{audit:?}");
+}
+
+#[test]
+fn a_token_names_the_port_that_the_api_listens_on() {
+    let (a, b) = (Host::start(), Host::start());
+    a.found("lab", "edge-a");
+    let request = TokenRequest {
+        node: "edge-b".into(),
+        role: TokenRole::Node,
+        expires_s: 600,
+        addresses: Vec::new(),
+    };
+    let token: TokenReply = a.client().post(path::TOKENS, &request).unwrap();
+    let named = Token::from_text(&token.token).unwrap().addresses.clone();
+    assert_eq!(named, [format!("127.0.0.1:{}", a.listen.port())]);
+    b.join(&token.token).unwrap();
 }
 
 #[test]
