@@ -12,6 +12,7 @@ use thiserror::Error;
 use crate::host::Host;
 use crate::record::{Record, RecordError};
 use crate::setting::{Change, Setting, SettingError};
+use crate::steering::kept_interrupts;
 use crate::{Finding, Look, Plan, Stage, TUNED, network};
 
 /// Where the record is kept.
@@ -147,6 +148,9 @@ pub fn undo(host: &Host, only: Option<&str>, record: &Path) -> Result<Vec<Step>,
     require_stage(only)?;
     let Some(mut record) = Record::open(record, false, host.boot())? else { return Ok(Vec::new()) };
     let held = |stage: &String| only.is_none_or(|only| stage == only);
+    if keep_interrupts(host, &mut record, held) {
+        record.save()?;
+    }
     let due = record.entries().filter(|(_, entry)| entry.stages.iter().any(held));
     let due: Vec<_> = due.map(|(what, entry)| (what.clone(), entry.clone())).collect();
     let rebooted = |what: &Setting| {
@@ -170,6 +174,23 @@ pub fn undo(host: &Host, only: Option<&str>, record: &Path) -> Result<Vec<Step>,
     }
     record.save()?;
     Ok(steps)
+}
+
+/// Notes the cores of the interrupts that restoring the rings makes the driver request anew. There may
+/// be more of them than when the rings were set: the channels may have been restored since. Returns
+/// whether there are any.
+fn keep_interrupts(host: &Host, record: &mut Record, held: impl Fn(&String) -> bool) -> bool {
+    let mut kept = Vec::new();
+    for (what, entry) in record.entries() {
+        let Setting::Rings { interface } = what else { continue };
+        for stage in entry.stages.iter().filter(|stage| held(stage)) {
+            kept.extend(kept_interrupts(host, interface).map(|change| (stage.clone(), change)));
+        }
+    }
+    for (stage, change) in &kept {
+        record.hold(stage, change);
+    }
+    !kept.is_empty()
 }
 
 /// The stages to run, in their order.

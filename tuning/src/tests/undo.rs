@@ -253,6 +253,17 @@ fn a_refusal_is_told_leaves_no_record_and_stops_no_other_stage() {
 }
 
 #[test]
+fn interrupts_that_came_back_with_their_channels_keep_their_cores() {
+    let bed = Bed::new(Boot { channels: 2, table: None, ..boot() });
+    let before = bed.values();
+    let plan = Plan { workers: Some(1), ..plan() };
+    apply(&bed.host, &plan, None, &bed.record).unwrap();
+    undo(&bed.host, Some("channels"), &bed.record).unwrap();
+    undo(&bed.host, None, &bed.record).unwrap();
+    assert_eq!(bed.values(), before);
+}
+
+#[test]
 fn a_refused_undo_stays_recorded_for_the_next() {
     let bed = Bed::new(boot());
     let before = bed.values();
