@@ -10,7 +10,7 @@ use stoq_perf::measure::iperf::{Load, Transfer};
 use stoq_perf::measure::{file, ping};
 use stoq_perf::{process, wait};
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(60);
 
 fn is_root(test: &str) -> bool {
     let root = nix::unistd::geteuid().is_root();

@@ -13,7 +13,7 @@ use stoq_perf::node::{Deployment, NodeConfig};
 use stoq_perf::workspace::Binaries;
 
 /// How long what should happen at once may take on two busy cores, one of which the flood has.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a flood goes on, from its first packets.
 const FLOOD: Duration = Duration::from_secs(2);

@@ -12,6 +12,7 @@ mod ebpf;
 mod gates;
 mod links;
 mod programs;
+mod resolved;
 mod setup;
 mod speed;
 mod step;

@@ -7,12 +7,23 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use crate::resolved;
 use crate::setup;
 use crate::step::{self, Step};
 use crate::workspace;
 
 /// Lines at the end of the test runner's output that are always shown.
 const CLOSING_LINES: usize = 12;
+
+/// The variable by which property tests are told where their random cases begin.
+const SEED_VARIABLE: &str = "PROPTEST_RNG_SEED";
+
+/// Where they begin unless the caller says otherwise: the same cases in every run, so that a run that
+/// fails fails for what was changed. New cases are looked for with other seeds, and on purpose.
+const SEED: &str = "9292";
+
+/// The variable by which the test of systemd-resolved is told below which folder it is.
+const RESOLVED_VARIABLE: &str = "NAMES_RESOLVED";
 
 /// Builds everything and runs the tests whose names hold one of `filter`; all when it is empty.
 ///
@@ -48,6 +59,14 @@ fn test(filter: &[String]) -> Result<std::path::PathBuf> {
         command.arg("test");
     }
     command.args(["--workspace", "--locked", "--no-fail-fast"]).args(filter);
+    if std::env::var_os(SEED_VARIABLE).is_none() {
+        command.env(SEED_VARIABLE, SEED);
+    }
+    if std::env::var_os(RESOLVED_VARIABLE).is_none()
+        && let Some(folder) = resolved::unpacked()
+    {
+        command.env(RESOLVED_VARIABLE, folder);
+    }
     name_binaries(&mut command, &workspace::target().join("debug"));
     Step { log: "test", title: "run the tests", advice: "`cargo xtask test NAME` runs one again" }
         .run(&mut command)

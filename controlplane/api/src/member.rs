@@ -94,20 +94,20 @@ pub struct EnrolReply {
     pub snapshot: crate::Snapshot,
 }
 
-/// Renews a node's certificate: the same keys, or new ones proven by themselves.
+/// Renews the certificate of a node or an operator, for the same keys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RenewRequest {
     /// As in [`EnrolRequest`].
     pub request: Base64,
-    /// The node's clock, Unix seconds.
+    /// The asker's clock, Unix seconds.
     pub at_s: u64,
 }
 
 /// The renewed certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RenewReply {
-    /// The certificate, PEM.
+    /// The certificate, PEM; an operator's is followed by its issuer's.
     pub certificate: String,
     /// The proof that it is in the issuer's log, encoded.
     pub log_proof: Base64,

@@ -47,14 +47,15 @@ pub fn run(settings: &Settings) -> Result<()> {
 
 async fn serve(settings: &Settings) -> Result<()> {
     let dir = Dir::open(&settings.state)?;
-    let core = tokio::task::spawn_blocking(|| Core::open(dir)).await??;
+    let mut core = tokio::task::spawn_blocking(|| Core::open(dir)).await??;
+    let tls = listen(settings.listen).await?;
+    core.serves_on(tls.local_addr()?.port());
     let app = App::new(core, Stoqd::new(&settings.stoqd_socket), NameService::new(settings.names));
     let router = routes::router(app.clone());
     let local = server::bind_unix(&settings.socket, SOCKET_MODE)
         .with_context(|| format!("cannot listen on {}", settings.socket.display()))?;
     let peers = server::bind_unix(&settings.peers_socket, SOCKET_MODE)
         .with_context(|| format!("cannot listen on {}", settings.peers_socket.display()))?;
-    let tls = listen(settings.listen).await?;
     let figures = listen(settings.metrics).await?;
     tokio::spawn(server::local(local, app.clone(), router.clone()));
     tokio::spawn(server::peers(peers, app.clone(), router.clone()));

@@ -15,6 +15,14 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long to wait after a failure. A third of a day is left for a hundred tries and more.
 const RETRY: Duration = Duration::from_secs(30);
 
+/// How long an issuer may take over a link, which signs within milliseconds: one that has just died is
+/// still linked until its silence is noticed.
+const OVER_LINK: Duration = Duration::from_secs(10);
+
+/// How long an issuer may take in all before the next one is asked: over its link, and at two addresses
+/// that swallow what is sent to them.
+const EACH: Duration = Duration::from_secs(30);
+
 /// Runs for as long as the daemon does.
 pub async fn run(app: App) {
     loop {
@@ -54,7 +62,7 @@ async fn renew(app: &App) -> Result<(), Refused> {
     let request = app.core(|core| core.renewal_request(clock::now_s())).await?;
     let mut last = Refused::new(ErrorCode::Unavailable, "the mesh has no issuer");
     for issuer in others {
-        match ask(app, &issuer, &request).await {
+        match within(EACH, &issuer, ask(app, &issuer, &request)).await {
             Ok(reply) => return app.core(move |core| core.take_certificate(&reply)).await,
             Err(error) => last = error,
         }
@@ -65,11 +73,12 @@ async fn renew(app: &App) -> Result<(), Refused> {
 /// Asks an issuer over the link to it, or at its API where there is none: a host that was off for longer
 /// than a certificate lives has no link until it is renewed.
 async fn ask(app: &App, issuer: &str, request: &RenewRequest) -> Result<RenewReply, Refused> {
-    let mut last = match peers::connect(app, issuer).await {
-        Ok(mut client) => match client.post(path::RENEW, request).await {
-            Ok(reply) => return Ok(reply),
-            Err(error) => peers::answered(error),
-        },
+    let over_link = async {
+        let mut client = peers::connect(app, issuer).await?;
+        client.post(path::RENEW, request).await.map_err(peers::answered)
+    };
+    let mut last = match within(OVER_LINK, issuer, over_link).await {
+        Ok(reply) => return Ok(reply),
         Err(error) => error,
     };
     let node = issuer.to_owned();
@@ -83,4 +92,31 @@ async fn ask(app: &App, issuer: &str, request: &RenewRequest) -> Result<RenewRep
         }
     }
     Err(last)
+}
+
+/// The answer of an issuer if it comes in time.
+async fn within(
+    time: Duration,
+    issuer: &str,
+    answer: impl Future<Output = Result<RenewReply, Refused>>,
+) -> Result<RenewReply, Refused> {
+    tokio::time::timeout(time, answer).await.unwrap_or_else(|_| {
+        let text = format!("expected an answer of the issuer {issuer}, got none in {time:?}");
+        Err(Refused::new(ErrorCode::Unavailable, text))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_issuer_that_never_answers_is_passed_over() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let silent = std::future::pending();
+        let error =
+            runtime.block_on(within(Duration::from_millis(1), "edge-a", silent)).unwrap_err();
+        assert_eq!(error.0.code, ErrorCode::Unavailable);
+        assert!(error.0.message.contains("edge-a"), "{}", error.0.message);
+    }
 }

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use hosts::{Host, PATIENCE, Root, code, read, refused};
 use hypermesh_api::{
     AuditEntries, Base64, BlockingClient, BundleReply, Client, ClientError, Commands, Done,
-    Endpoints, EnrolReply, EnrolRequest, ErrorCode, Members, NodeName, Revoked, TokenRole, path,
+    Endpoints, EnrolReply, EnrolRequest, ErrorCode, Members, NodeName, RenewReply, RenewRequest,
+    Revoked, TokenRole, path,
 };
 use hypermeshd::{clock, pem, tls};
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use stoq_identity::{NodeId, Options, PrivateKeys, Verifier};
-use stoq_trustchain::{Enrolment, Request, ServerVerifier, Token, client_config};
+use stoq_identity::{CertificateInfo, Kind, NodeId, Options, PrivateKeys, Verifier};
+use stoq_trustchain::{Enrolment, Request, ServerVerifier, Token, client_config, renewal_context};
 
 type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
@@ -40,6 +42,16 @@ fn over_tls(
 
 /// Enrols an operator by a token over TLS, as stoqctl does.
 fn operator(host: &Host, root: &Root, name: &str, role: TokenRole) -> Identity {
+    let (chain, keys) = enrolled(host, root, name, role);
+    (chain, keys.classical_der())
+}
+
+fn enrolled(
+    host: &Host,
+    root: &Root,
+    name: &str,
+    role: TokenRole,
+) -> (Vec<CertificateDer<'static>>, PrivateKeys) {
     let token = Token::from_text(&host.token(name, role, 600)).unwrap();
     let keys = PrivateKeys::generate().unwrap();
     let id = NodeId::new(&token.mesh, &token.name).unwrap();
@@ -53,7 +65,7 @@ fn operator(host: &Host, root: &Root, name: &str, role: TokenRole) -> Identity {
     let leaf = pem::first_certificate("it", &reply.certificate).unwrap();
     let mesh = stoq_mesh::Bundle::from_bytes(&reply.bundle.0).unwrap();
     let chain = [leaf, mesh.issuers[0].certificate.clone()].map(CertificateDer::from).to_vec();
-    (chain, keys.classical_der())
+    (chain, keys)
 }
 
 fn last_audited(host: &Host) -> String {
@@ -92,6 +104,48 @@ fn an_admin_works_from_afar_until_revoked() {
     let refusal = refused(gone.get::<Members>(path::MEMBERS));
     assert_eq!(refusal.code, ErrorCode::Forbidden);
     assert!(refusal.message.contains("revoked operator adam"), "{}", refusal.message);
+}
+
+/// What an operator asks for whose keys these are, at this time, as this kind and name.
+fn renewal(root: &Root, keys: &PrivateKeys, (kind, name): (Kind, &str), at_s: u64) -> RenewRequest {
+    let id = NodeId::new(root.0.mesh(), name).unwrap();
+    let context = renewal_context(&keys.public().fingerprint(), at_s);
+    let request = Request::new(keys, kind, &id, &context).unwrap();
+    RenewRequest { request: Base64(request.to_bytes().unwrap()), at_s }
+}
+
+#[test]
+fn an_operator_renews_his_own_certificate_and_no_other() {
+    let host = Host::start();
+    let (root, _) = host.found("lab", "edge-a");
+    let (chain, keys) = enrolled(&host, &root, "eva", TokenRole::Viewer);
+    let others = operator(&host, &root, "adam", TokenRole::Admin);
+    let mut eva = over_tls(&host, &root, Some((chain, keys.classical_der()))).unwrap();
+    let (now_s, kind) = (clock::now_s(), Kind::Operator(stoq_identity::OperatorRole::Viewer));
+    let request = renewal(&root, &keys, (kind, "eva"), now_s);
+    let reply: RenewReply = eva.post(path::RENEW, &request).unwrap();
+    let renewed: Vec<_> =
+        CertificateDer::pem_slice_iter(reply.certificate.as_bytes()).map(Result::unwrap).collect();
+    assert_eq!(renewed.len(), 2, "his, and the issuer's");
+    let info = CertificateInfo::read(&renewed[0]).unwrap();
+    assert_eq!((info.kind, &info.keys), (Some(kind), keys.public()));
+    let mut again = over_tls(&host, &root, Some((renewed, keys.classical_der()))).unwrap();
+    assert_eq!(again.get::<Members>(path::MEMBERS).unwrap().members.len(), 1);
+
+    let mut refuses = |keys: &PrivateKeys, of: (Kind, &str), at_s: u64| {
+        code(eva.post::<_, RenewReply>(path::RENEW, &renewal(&root, keys, of, at_s)))
+    };
+    assert_eq!(refuses(&keys, (kind, "adam"), now_s), ErrorCode::Forbidden);
+    assert_eq!(refuses(&keys, (Kind::Node, "eva"), now_s), ErrorCode::Forbidden);
+    assert_eq!(refuses(&keys, (kind, "eva"), now_s - 3600), ErrorCode::Clock);
+    let foreign = PrivateKeys::generate().unwrap();
+    assert_eq!(refuses(&foreign, (kind, "eva"), now_s), ErrorCode::Invalid);
+    let mut adam = over_tls(&host, &root, Some(others)).unwrap();
+    let recorded = adam.post::<_, RenewReply>(path::RENEW, &request);
+    assert_eq!(code(recorded), ErrorCode::Forbidden);
+    host.client().post::<_, Revoked>(path::REVOKE, &NodeName { node: "eva".into() }).unwrap();
+    let request = renewal(&root, &keys, (kind, "eva"), clock::now_s());
+    assert_eq!(code(again.post::<_, RenewReply>(path::RENEW, &request)), ErrorCode::Forbidden);
 }
 
 #[test]

@@ -5,11 +5,13 @@ mod hosts;
 
 use hosts::{Host, Root, code, read, refused};
 use hypermesh_api::{
-    AuditEntries, BundleReply, Done, ErrorCode, Members, NodeName, State, Status, TokenReply,
-    TokenRequest, TokenRole, path,
+    AuditEntries, Base64, BundleReply, Done, EnrolReply, EnrolRequest, ErrorCode, Members,
+    NodeName, State, Status, TokenReply, TokenRequest, TokenRole, path,
 };
+use hypermeshd::clock;
 use stoq_identity::{CertificateInfo, Identity, Kind};
 use stoq_mesh::{Bundle, LogProof, RevocationStore};
+use stoq_trustchain::Token;
 
 #[test]
 fn a_mesh_is_founded_and_a_second_host_joins_it() {
@@ -119,6 +121,39 @@ fn a_server_of_another_root_learns_nothing() {
     assert!(refused.message.contains("nothing was sent"), "{}", refused.message);
     let audit: AuditEntries = mitm.client().get(path::AUDIT).unwrap();
     assert!(audit.entries.iter().all(|entry| !entry.action.contains("enrol")), "{audit:?}");
+}
+
+#[test]
+fn a_token_names_the_port_that_the_api_listens_on() {
+    let (a, b) = (Host::start(), Host::start());
+    a.found("lab", "edge-a");
+    let request = TokenRequest {
+        node: "edge-b".into(),
+        role: TokenRole::Node,
+        expires_s: 600,
+        addresses: Vec::new(),
+    };
+    let token: TokenReply = a.client().post(path::TOKENS, &request).unwrap();
+    let named = Token::from_text(&token.token).unwrap().addresses.clone();
+    assert_eq!(named, [format!("127.0.0.1:{}", a.listen.port())]);
+    b.join(&token.token).unwrap();
+}
+
+#[test]
+fn a_wrong_clock_is_named_with_its_difference_and_what_to_do() {
+    let host = Host::start();
+    host.found("lab", "edge-a");
+    let now_s = clock::now_s();
+    for (at_s, way) in [(now_s + 1000, "ahead of"), (now_s - 1000, "behind")] {
+        let nothing = || Base64(Vec::new());
+        let request =
+            EnrolRequest { proof: nothing(), request: nothing(), endpoints: Vec::new(), at_s };
+        let refusal = refused(host.client().post::<_, EnrolReply>(path::ENROL, &request));
+        assert_eq!(refusal.code, ErrorCode::Clock);
+        for part in [way, "timedatectl"] {
+            assert!(refusal.message.contains(part), "{}", refusal.message);
+        }
+    }
 }
 
 #[test]

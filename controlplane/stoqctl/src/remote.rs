@@ -1,5 +1,5 @@
 //! hypermeshd on another host: its API over TLS, as an operator with a certificate (`stoqctl --api`); and
-//! how an operator gets one, by a token (`stoqctl mesh enrol`).
+//! how an operator gets one, by a token (`stoqctl mesh enrol`), and a new one in time (`stoqctl mesh renew`).
 //!
 //! Both ends are verified under the mesh's root, the operator's by hypermeshd, which also decides what his
 //! role allows. The keys are made here and leave this host never.
@@ -11,20 +11,23 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hypermesh_api::{
-    Base64, BlockingClient, Client, ClientError, EnrolReply, EnrolRequest, path as api,
+    Base64, BlockingClient, Client, ClientError, EnrolReply, EnrolRequest, RenewReply,
+    RenewRequest, path as api,
 };
 use rustls::client::danger::ServerCertVerifier;
 use rustls::time_provider::DefaultTimeProvider;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde::Serialize;
-use stoq_identity::{Kind, NodeId, Policy, PrivateKeys};
+use stoq_identity::{CertificateInfo, Kind, NodeId, Policy, PrivateKeys};
 use stoq_trustchain::{
-    Enrolment, Request, RootFingerprint, ServerVerifier, Token, client_config, tls_reason,
+    Enrolment, Request, RootFingerprint, ServerVerifier, Token, client_config, renewal_context,
+    tls_reason,
 };
 use tokio::net::TcpStream;
 
 use crate::archive::new_private_file;
 use crate::failure::Failure;
+use crate::hypermesh::Way;
 use crate::mesh::show;
 use crate::output::{answer, progress};
 use crate::pem;
@@ -66,6 +69,12 @@ impl Remote {
 type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 fn read_identity(path: &Path) -> Result<Identity, Failure> {
+    let (chain, keys) = read_keys(path)?;
+    Ok((chain.into_iter().map(CertificateDer::from).collect(), keys.classical_der()))
+}
+
+/// An operator's certificates, his own first, and his keys.
+fn read_keys(path: &Path) -> Result<(Vec<Vec<u8>>, PrivateKeys), Failure> {
     let wrong = |got: String| {
         Failure::Usage(format!(
             "{}: expected an operator's certificate and keys, got: {got}; make them by \
@@ -78,9 +87,8 @@ fn read_identity(path: &Path) -> Result<Identity, Failure> {
         return Err(wrong(format!("{length} bytes")));
     }
     let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    let chain = pem::certificates(&text).into_iter().map(CertificateDer::from).collect();
     let keys = PrivateKeys::from_pem(&text).map_err(|error| wrong(error.to_string()))?;
-    Ok((chain, keys.classical_der()))
+    Ok((pem::certificates(&text), keys))
 }
 
 /// The API at `address`, whose server `verifier` takes.
@@ -129,6 +137,8 @@ struct Enrolled {
     authority: PathBuf,
     /// When the certificate ends, Unix seconds.
     not_after_s: u64,
+    /// Where the mesh answered: address and port of the API.
+    api: String,
 }
 
 /// `stoqctl mesh enrol DIR`: exchanges an operator's token for a certificate.
@@ -153,7 +163,7 @@ pub fn enrol(text: &str, directory: &Path, timeout: Duration, json: bool) -> Res
         };
         let reply: EnrolReply = client.post(api::ENROL, &request)?;
         let root = verifier.root().map(<[u8]>::to_vec).unwrap_or_default();
-        let enrolled = write(directory, &token, &keys, &reply, &root)?;
+        let enrolled = write(directory, (&token, address), &keys, &reply, &root)?;
         return answer(json, &enrolled, shown);
     }
     Err(last)
@@ -165,7 +175,7 @@ fn enrolment(token: &Token, keys: &PrivateKeys) -> Result<EnrolRequest, Failure>
     let hash = token.hash().map_err(|error| usage(&error))?;
     let request = Request::new(keys, token.kind, &id, &hash).map_err(|error| usage(&error))?;
     let request = request.to_bytes().map_err(|error| usage(&error))?;
-    let at_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let at_s = now_s();
     let proof = token.prove(&Enrolment { request: &request, endpoints: &[], at_s });
     let proof = proof.map_err(|error| usage(&error))?;
     Ok(EnrolRequest { proof: Base64(proof), request: Base64(request), endpoints: Vec::new(), at_s })
@@ -174,7 +184,7 @@ fn enrolment(token: &Token, keys: &PrivateKeys) -> Result<EnrolRequest, Failure>
 /// Writes what an operator shows: his certificate, the issuer's, and his keys; and the root.
 fn write(
     directory: &Path,
-    token: &Token,
+    (token, address): (&Token, &str),
     keys: &PrivateKeys,
     reply: &EnrolReply,
     root: &[u8],
@@ -182,11 +192,10 @@ fn write(
     let refused = |error: &dyn std::fmt::Display| Failure::Refused(error.to_string());
     let leaf = pem::certificates(&reply.certificate).into_iter().next();
     let leaf = leaf.ok_or_else(|| refused(&"expected a certificate from the issuer, got none"))?;
-    let info = stoq_identity::CertificateInfo::read(&leaf).map_err(|error| refused(&error))?;
+    let info = CertificateInfo::read(&leaf).map_err(|error| refused(&error))?;
     let bundle = stoq_mesh::Bundle::from_bytes(&reply.bundle.0).map_err(|error| refused(&error))?;
     let issuers = bundle.issuers.iter().filter(|issuer| {
-        stoq_identity::CertificateInfo::read(&issuer.certificate)
-            .is_ok_and(|issuer| issuer.subject == info.issuer)
+        CertificateInfo::read(&issuer.certificate).is_ok_and(|issuer| issuer.subject == info.issuer)
     });
     let chain: String = issuers.map(|issuer| pem::certificate(&issuer.certificate)).collect();
     fs::create_dir_all(directory)
@@ -210,16 +219,85 @@ fn write(
         identity,
         authority,
         not_after_s: not_after.as_secs(),
+        api: address.to_owned(),
     })
 }
 
 fn shown(enrolled: &Enrolled) -> String {
-    let Enrolled { name, role, mesh, identity, authority, not_after_s } = enrolled;
+    let Enrolled { name, role, mesh, identity, authority, not_after_s, api } = enrolled;
     format!(
         "{name} is {role} of mesh {mesh}, until {}.\n\
-         Use it: stoqctl --api https://ADDRESS:9292 --identity {} --authority {} mesh members\n",
+         Use it: stoqctl --api https://{api} --identity {} --authority {} mesh members\n\
+         Before it ends, `mesh renew` instead of `mesh members` replaces it.\n",
         show::date(*not_after_s),
         identity.display(),
         authority.display()
     )
+}
+
+/// A renewed certificate.
+#[derive(Debug, Serialize)]
+struct Renewed {
+    /// The file that it is in.
+    identity: PathBuf,
+    /// When it ends, Unix seconds.
+    not_after_s: u64,
+}
+
+/// `stoqctl mesh renew`: exchanges an operator's certificate for a new one of the same keys.
+pub fn renew(way: &Way, timeout: Duration, json: bool) -> Result<(), Failure> {
+    let Way::Remote(remote) = way else {
+        let text = "expected the operator whose certificate is to be renewed, got none: give --api, \
+                    --identity and --authority; a node renews its own by itself";
+        return Err(Failure::Usage(text.to_owned()));
+    };
+    let (chain, keys) = read_keys(&remote.identity)?;
+    let request = renewal(&chain, &keys)?;
+    let reply: RenewReply = remote.connect(timeout)?.post(api::RENEW, &request)?;
+    let not_after_s = replace(&remote.identity, &keys, &reply)?;
+    let renewed = Renewed { identity: remote.identity.clone(), not_after_s };
+    answer(json, &renewed, |renewed| {
+        format!("{} is good until {}.\n", renewed.identity.display(), show::date(not_after_s))
+    })
+}
+
+fn renewal(chain: &[Vec<u8>], keys: &PrivateKeys) -> Result<RenewRequest, Failure> {
+    let usage = |error: &dyn std::fmt::Display| Failure::Usage(error.to_string());
+    let leaf = chain.first().ok_or_else(|| usage(&"expected a certificate, got none"))?;
+    let leaf = CertificateInfo::read(leaf).map_err(|error| usage(&error))?;
+    let (Some(id), Some(kind)) = (leaf.id, leaf.kind) else {
+        return Err(usage(&"expected the certificate of an operator, got one of a root"));
+    };
+    let at_s = now_s();
+    let context = renewal_context(&keys.public().fingerprint(), at_s);
+    let request = Request::new(keys, kind, &id, &context).map_err(|error| usage(&error))?;
+    let request = request.to_bytes().map_err(|error| usage(&error))?;
+    Ok(RenewRequest { request: Base64(request), at_s })
+}
+
+/// Puts the new certificate in place of the old one, whole or not at all; returns when it ends.
+fn replace(identity: &Path, keys: &PrivateKeys, reply: &RenewReply) -> Result<u64, Failure> {
+    let refused = |error: &dyn std::fmt::Display| Failure::Refused(error.to_string());
+    let chain = pem::certificates(&reply.certificate);
+    let leaf = chain.first().ok_or_else(|| refused(&"expected a certificate, got none"))?;
+    let leaf = CertificateInfo::read(leaf).map_err(|error| refused(&error))?;
+    if leaf.keys != *keys.public() {
+        return Err(refused(&"expected a certificate of the operator's keys, got one of others"));
+    }
+    let beside = identity.with_extension("pem.new");
+    // Of a run that was interrupted.
+    let _left = fs::remove_file(&beside);
+    let mut file = new_private_file(&beside)?;
+    let chain: String = chain.iter().map(|der| pem::certificate(der)).collect();
+    let keys = keys.to_pem();
+    let written = file.write_all(chain.as_bytes()).and_then(|()| file.write_all(keys.as_bytes()));
+    written
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&beside, identity))
+        .map_err(|error| Failure::writing(identity.to_owned(), &error))?;
+    Ok(leaf.not_after.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
+}
+
+fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

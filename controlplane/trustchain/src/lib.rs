@@ -32,7 +32,7 @@ use std::time::{Duration, SystemTime};
 pub use authority::Authority;
 pub use profile::{PRIVATE_DOMAIN, Prefixes, Subject};
 pub use proof::{Enrolment, PROOF_BYTES, ProofError};
-pub use request::{CONTEXT_MAX, REQUEST_MAX, Request, RequestError};
+pub use request::{CONTEXT_MAX, REQUEST_MAX, Request, RequestError, renewal_context};
 use stoq_identity::{AlternativeError, CertificateError, KeyError, NameError};
 use thiserror::Error;
 pub use tls::{

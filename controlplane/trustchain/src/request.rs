@@ -147,6 +147,13 @@ impl Request {
     }
 }
 
+/// What the keys with this fingerprint are proven for in a renewal at this time (Unix seconds): a request
+/// that was recorded is worth nothing later.
+#[must_use]
+pub fn renewal_context(keys: &[u8; 32], at_s: u64) -> Vec<u8> {
+    [keys.as_slice(), &at_s.to_be_bytes()].concat()
+}
+
 fn encoding(got: impl ToString) -> RequestError {
     RequestError::Encoding { got: got.to_string() }
 }

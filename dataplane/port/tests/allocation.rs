@@ -12,7 +12,7 @@ use stoq_port::socket::{self, SocketSpec};
 use stoq_port::{Port, PortKind, PortOptions, Sender, Socket, TxMeta};
 use stoq_telemetry::Drops;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 struct End {
     port: Box<dyn Port>,

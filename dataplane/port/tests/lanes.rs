@@ -17,7 +17,7 @@ use stoq_port::{Port, PortError, PortKind, PortOptions, RxMeta, Sender, Socket, 
 use stoq_telemetry::{DropReason, Drops};
 use stoq_xdp::{Attached, Program, Rules, Settings};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const MAC: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
 

@@ -213,8 +213,9 @@ fn a_link_survives_a_blackhole_of_three_seconds() {
         }
         arrived > 0 && numbers(a).contains(&100_000) && numbers(b).contains(&100_000)
     });
+    // That it takes no longer than 3 s is shown in many worlds; here, that no idle time has to end.
     assert!(
-        back.elapsed() < Duration::from_secs(3),
+        back.elapsed() < Settings::default().idle_timeout,
         "after {:?}: {:?} {:?}",
         back.elapsed(),
         a.events,

@@ -317,7 +317,8 @@ fn a_restarted_peer_ends_its_streams_soon() {
     run_until(&mut a, &mut again, &mut pass_all, |a, _| {
         decisive(a) == Some(StreamEvent::Closed(here, Broken::Lost))
     });
-    assert!(begin.elapsed().as_secs() < 5, "{:?}", begin.elapsed());
+    // Because the new run says so, and not by the end of the idle time.
+    assert!(begin.elapsed() < Settings::default().idle_timeout, "{:?}", begin.elapsed());
 }
 
 #[test]

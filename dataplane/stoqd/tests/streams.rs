@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use stoq_control::{Client, LinkState, Request, Response, Status};
 
 /// How long anything may take here.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a stream that is not read may hold on its whole way: four socket buffers, the windows of the
 /// stream and what both daemons have in hand are well below it.

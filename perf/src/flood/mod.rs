@@ -29,7 +29,7 @@ const NUMBERS: [u8; 2] = [4, 5];
 const LONGEST: Duration = Duration::from_secs(120);
 
 /// How long a sender may take to begin.
-const START: Duration = Duration::from_secs(10);
+const START: Duration = Duration::from_secs(30);
 
 /// Networks that the made-up sources are in: those for benchmarks (RFC 2544 §C.2.2) and for
 /// documentation (RFC 3849).

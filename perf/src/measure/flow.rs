@@ -18,7 +18,7 @@ const RECORD: usize = 4096;
 const LOOK: Duration = Duration::from_millis(100);
 
 /// How long the connection may take to be made.
-const CONNECT: Duration = Duration::from_secs(10);
+const CONNECT: Duration = Duration::from_secs(30);
 
 /// A running flow.
 #[derive(Debug)]

@@ -14,10 +14,10 @@ use std::time::Duration;
 const PORT: u16 = 5201;
 
 /// How long a server may take to listen.
-const START: Duration = Duration::from_secs(5);
+const START: Duration = Duration::from_secs(30);
 
 /// How long a client may take beyond its run: connecting, and results sent back over a bad path.
-const SLACK: Duration = Duration::from_secs(20);
+const SLACK: Duration = Duration::from_secs(60);
 
 /// What is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

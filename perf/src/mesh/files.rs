@@ -19,7 +19,7 @@ pub const HYPERMESH: &str = "hypermesh";
 pub const STOQ: &str = "stoq";
 
 /// How long the mounts may take.
-const MOUNTED: Duration = Duration::from_secs(5);
+const MOUNTED: Duration = Duration::from_secs(30);
 
 /// What the anchor prints when all is in place.
 const READY: &str = "files are mounted";

@@ -41,11 +41,11 @@ pub const MESH: &str = "lab";
 const FIRST_NUMBER: u8 = 4;
 
 /// How long a daemon may take to answer for the first time, on two cores that several start on.
-pub const START: Duration = Duration::from_secs(20);
+pub const START: Duration = Duration::from_secs(60);
 
 /// How long links may take: a key pair is made, a certificate issued, and a dial that found nobody
 /// backs off before the next one.
-pub const LINKS_UP: Duration = Duration::from_secs(30);
+pub const LINKS_UP: Duration = Duration::from_secs(90);
 
 /// Starts so far: each has a log of its own, so that a restart does not hide why the first one ended.
 static STARTS: AtomicU32 = AtomicU32::new(0);

@@ -31,10 +31,10 @@ pub const METRICS: &str = "127.0.0.1:9293";
 
 /// How long a link may take to come up after the start of both ends: a dial that found nobody backs
 /// off before the next one.
-pub const LINK_UP: Duration = Duration::from_secs(15);
+pub const LINK_UP: Duration = Duration::from_secs(60);
 
 /// How long a daemon may take to drain and end.
-pub const DRAIN: Duration = Duration::from_secs(10);
+pub const DRAIN: Duration = Duration::from_secs(30);
 
 /// Starts so far: each has a log of its own, so that a restart does not hide why the first one ended.
 static STARTS: AtomicU32 = AtomicU32::new(0);

@@ -19,7 +19,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// How long a peer may take to start.
-const START: Duration = Duration::from_secs(10);
+const START: Duration = Duration::from_secs(30);
 
 /// A crate of a peer, at the version that figures are quoted for.
 struct Crate {

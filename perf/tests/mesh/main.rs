@@ -17,8 +17,8 @@ use stoq_perf::bed::Bed;
 use stoq_perf::mesh::{self, MeshHost};
 use stoq_perf::workspace::MeshBinaries;
 
-/// How long what should happen at once may take on two busy cores.
-pub const SOON: Duration = Duration::from_secs(10);
+/// How long to wait for what should happen at once: a limit for a machine that does much else, no measure.
+pub const SOON: Duration = Duration::from_secs(60);
 
 /// What every test stands on.
 pub struct Fixture {

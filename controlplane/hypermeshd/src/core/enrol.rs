@@ -6,9 +6,8 @@ use hypermesh_api::{
 };
 use hypermesh_consensus::{CommandV1, Ledger, Role};
 use stoq_identity::{CertificateInfo, Kind, PublicKeys};
-use stoq_trustchain::{Enrolment, Request, Subject};
+use stoq_trustchain::{Enrolment, Request, Subject, renewal_context};
 
-use super::place::renewal_context;
 use super::{Core, Membership};
 use crate::issuer::Logged;
 use crate::refused::Refused;
@@ -82,17 +81,43 @@ impl Core {
                 format!("expected the request of the member {node}, got one for {}", asked.name);
             Refused::new(ErrorCode::Forbidden, text)
         })?;
-        let known = member.keys;
-        let context = renewal_context(&known, request.at_s);
-        let keys = asked.verify(&context).map_err(invalid)?.clone();
-        if keys.fingerprint() != known {
-            let text = "expected the member's own keys, got others; to change keys, enrol again";
-            return Err(Refused::new(ErrorCode::Forbidden, text));
-        }
+        let keys = proven(&asked, &member.keys, request.at_s)?;
         let subject = node_subject(ledger, node, member.index);
         let (der, index) = membership.issue_with(&subject, &keys, now_s, None)?;
         let proof = membership.issuer()?.proof(index)?;
         Ok(RenewReply { certificate: pem::certificate(&der), log_proof: Base64(proof) })
+    }
+
+    /// Renews the certificate of an operator, with the role that the ledger gives him now. The issuer's
+    /// follows it, as it may be another than before.
+    ///
+    /// # Errors
+    /// When it is for somebody else, or does not prove the operator's keys.
+    pub fn renew_operator(
+        &mut self,
+        operator: &str,
+        request: &RenewRequest,
+        now_s: u64,
+    ) -> Result<RenewReply, Refused> {
+        check_clock(request.at_s, now_s)?;
+        let asked = Request::from_bytes(&request.request.0).map_err(invalid)?;
+        let membership = self.mesh()?;
+        membership.check_mesh(&asked.mesh)?;
+        let known = membership.chain.ledger().operator(operator);
+        let own = asked.name == operator && matches!(asked.kind, Kind::Operator(_));
+        let known = known.filter(|_| own).ok_or_else(|| {
+            let text = format!(
+                "expected the request of the operator {operator}, got one for {} {}",
+                asked.kind, asked.name
+            );
+            Refused::new(ErrorCode::Forbidden, text)
+        })?;
+        let keys = proven(&asked, &known.keys, request.at_s)?;
+        let subject = operator_subject(operator, known.role);
+        let (der, index) = membership.issue_with(&subject, &keys, now_s, None)?;
+        let issuer = membership.issuer()?;
+        let certificate = pem::certificate(&der) + &pem::certificate(issuer.certificate());
+        Ok(RenewReply { certificate, log_proof: Base64(issuer.proof(index)?) })
     }
 
     /// Whom a renewal is asked for; nothing of it is proven yet.
@@ -249,6 +274,16 @@ fn node_subject(ledger: &Ledger, node: &str, index: u32) -> Subject {
     let addresses =
         bundling::addresses_of(ledger, index).into_iter().map(|net| net.addr()).collect();
     Subject::Node { node: node.to_owned(), addresses }
+}
+
+/// The keys of a renewal, once they are proven and those that are known.
+fn proven(asked: &Request, known: &[u8; 32], at_s: u64) -> Result<PublicKeys, Refused> {
+    let keys = asked.verify(&renewal_context(known, at_s)).map_err(invalid)?;
+    if keys.fingerprint() == *known {
+        return Ok(keys.clone());
+    }
+    let text = "expected the keys that are known, got others; to change keys, enrol again";
+    Err(Refused::new(ErrorCode::Forbidden, text))
 }
 
 fn check_clock(theirs_s: u64, ours_s: u64) -> Result<(), Refused> {

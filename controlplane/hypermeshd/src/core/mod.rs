@@ -66,6 +66,8 @@ pub struct Core {
     pub(crate) membership: Option<Membership>,
     pub(crate) book: Book,
     certificate: Option<CertificateStanding>,
+    /// The TCP port of the API.
+    pub(crate) api_port: u16,
     /// The TLS configuration, and the certificate and height that it was made of.
     tls: Option<(u64, u64, Arc<rustls::ServerConfig>)>,
 }
@@ -79,7 +81,8 @@ impl Core {
         let store = Arc::new(Store::open(&dir.path(files::STORE))?);
         let book = Book::open(&dir)?;
         let certificate = identity::standing(&dir)?;
-        let mut core = Self { dir, store, membership: None, book, certificate, tls: None };
+        let (membership, api_port, tls) = (None, hypermesh_api::PORT, None);
+        let mut core = Self { dir, store, membership, book, certificate, api_port, tls };
         core.reopen()?;
         Ok(core)
     }
@@ -103,6 +106,11 @@ impl Core {
         let signer = if issues { files::LOG_KEYS } else { files::NODE_KEYS };
         self.book.sign_with(identity::keys(&self.dir, signer)?);
         Ok(())
+    }
+
+    /// Says on which TCP port the API is: tokens name it.
+    pub fn serves_on(&mut self, api_port: u16) {
+        self.api_port = api_port;
     }
 
     /// The height of the ledger; 0 without one.

@@ -4,10 +4,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use hypermesh_api::{Base64, PORT, RenewRequest};
+use hypermesh_api::{Base64, RenewRequest};
 use rustls::ServerConfig;
 use stoq_identity::{CertificateInfo, Kind, NodeId, root_keys};
-use stoq_trustchain::Request;
+use stoq_trustchain::{Request, renewal_context};
 
 use super::{Core, Standing};
 use crate::caller::Caller;
@@ -80,17 +80,18 @@ impl Core {
         Ok(RenewRequest { request: Base64(request), at_s })
     }
 
-    /// Where the API of a node is, and the fingerprint of the root that it must be of.
+    /// Where the API of a node is, if on the port that this host's is on, and the fingerprint of the root that it must be of.
     ///
     /// # Errors
     /// Where there is no mesh.
     pub fn api_of(&mut self, node: &str) -> Result<(Vec<SocketAddr>, [u8; 32]), Refused> {
+        let port = self.api_port;
         let ledger = self.mesh()?.chain.ledger();
         let mesh = ledger.mesh().ok_or_else(|| Refused::internal("a ledger without a mesh"))?;
         let policy = bundling::policy(mesh.policy);
         let root = root_keys(&mesh.root, policy).map_err(Refused::internal)?.fingerprint();
         let endpoints = ledger.member(node).map(|member| member.endpoints.as_slice());
-        let on_tcp = |endpoint: &SocketAddr| SocketAddr::new(endpoint.ip(), PORT);
+        let on_tcp = |endpoint: &SocketAddr| SocketAddr::new(endpoint.ip(), port);
         Ok((endpoints.unwrap_or_default().iter().map(on_tcp).collect(), root))
     }
 
@@ -146,10 +147,4 @@ impl Core {
         self.tls = Some((key.0, key.1, Arc::clone(&config)));
         Ok(Some(config))
     }
-}
-
-/// What the keys are proven for in a renewal: the member's keys and the time of asking, so that a request
-/// that was recorded is worth nothing later.
-pub fn renewal_context(keys: &[u8; 32], at_s: u64) -> Vec<u8> {
-    [keys.as_slice(), &at_s.to_be_bytes()].concat()
 }

@@ -1,6 +1,6 @@
 //! Tokens, of which the ledger keeps only hashes.
 
-use hypermesh_api::{ErrorCode, PORT, TokenInfo, TokenReply, TokenRequest, Tokens};
+use hypermesh_api::{ErrorCode, TokenInfo, TokenReply, TokenRequest, Tokens};
 use hypermesh_consensus::CommandV1;
 use stoq_identity::{NodeId, root_keys};
 use stoq_trustchain::Token;
@@ -32,19 +32,20 @@ impl Core {
         now_s: u64,
     ) -> Result<TokenReply, Refused> {
         let invalid = |error: String| Refused::new(ErrorCode::Invalid, error);
+        let port = self.api_port;
         let membership = self.mesh()?;
         let ledger = membership.chain.ledger();
         let mesh = ledger.mesh().ok_or_else(|| Refused::internal("a ledger without a mesh"))?;
         let own =
             ledger.member(&membership.standing.node).map(|member| member.endpoints.as_slice());
         let given = Some(request.addresses.as_slice()).filter(|given| !given.is_empty());
-        // The API is where STOQ is, on TCP instead of UDP.
+        // The API is where STOQ is, on a TCP port of its own.
         let addresses: Vec<_> = match given {
             Some(given) => given.iter().map(ToString::to_string).collect(),
             None => own
                 .unwrap_or_default()
                 .iter()
-                .map(|e| std::net::SocketAddr::new(e.ip(), PORT).to_string())
+                .map(|e| std::net::SocketAddr::new(e.ip(), port).to_string())
                 .collect(),
         };
         if addresses.is_empty() {

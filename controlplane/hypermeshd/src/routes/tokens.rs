@@ -57,7 +57,7 @@ pub async fn enrol(
     Ok(reply)
 }
 
-/// Renews the certificate of the calling node; or of the one that signed the request, which may come
+/// Renews the certificate of the calling node or operator; or of the node that signed the request, which may come
 /// without a link when its certificate has expired meanwhile.
 #[utoipa::path(post, path = path::RENEW, request_body = RenewRequest,
     responses((status = 200, body = RenewReply), (status = "default", body = Refusal)))]
@@ -66,21 +66,24 @@ pub async fn renew(
     Extension(caller): From,
     Body(request): Body<RenewRequest>,
 ) -> Answer<RenewReply> {
-    let node = match &caller {
-        Caller::Node { name } => name.clone(),
+    let (name, operates) = match &caller {
+        Caller::Node { name } => (name.clone(), false),
+        Caller::Operator { name, .. } => (name.clone(), true),
         Caller::Anonymous { .. } => {
             app.check_pace(&caller)?;
-            Core::asks_to_renew(&request)?
+            (Core::asks_to_renew(&request)?, false)
         }
         _ => {
-            let text = format!("expected the node itself, got {caller}");
+            let text = format!("expected the node or the operator itself, got {caller}");
             return Err(Refused::new(ErrorCode::Forbidden, text));
         }
     };
     let now_s = clock::now_s();
-    let action = format!("renew {node}");
-    let renewed =
-        app.change_checked(&caller, action, move |core| core.renew(&node, &request, now_s));
+    let action = format!("renew {name}");
+    let renewed = app.change_checked(&caller, action, move |core| match operates {
+        true => core.renew_operator(&name, &request, now_s),
+        false => core.renew(&name, &request, now_s),
+    });
     let reply = renewed.await?;
     app.metrics().issued.inc();
     Ok(reply)

@@ -8,6 +8,9 @@ use super::NODES;
 use super::bed::{Bed, HOST_V6, Served, can_run, zone};
 use stoq_names::{LOOPBACK, Outcome, ZoneKey};
 
+/// How long an answer or the end of a connection is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// A query for the AAAA records of a name.
 fn query(name: &str) -> Vec<u8> {
     let mut message = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
@@ -23,7 +26,7 @@ fn query(name: &str) -> Vec<u8> {
 pub fn ask(server: &str, name: &str) -> Vec<u8> {
     let any = if server.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
     let socket = UdpSocket::bind(any).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.send_to(&query(name), server).unwrap();
     let mut answer = vec![0; 4096];
     let len = socket.recv(&mut answer).unwrap_or(0);
@@ -69,7 +72,7 @@ fn connections_of_one_source_do_not_keep_others_out() {
         let mut streams: Vec<TcpStream> = (0..200).map(connect).collect();
         // Those that got no place are closed: the end is the event that is waited for.
         let closed = |stream: &mut TcpStream| {
-            stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
             matches!(stream.read(&mut [0; 1]), Ok(0)) || stream.peer_addr().is_err()
         };
         let last = streams.iter_mut().rev().take(150);

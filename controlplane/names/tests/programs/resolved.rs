@@ -38,7 +38,7 @@ for file in passwd group; do mount --bind /run/$file /etc/$file; done
 chown systemd-resolve: /run/systemd/resolve
 dbus-daemon --config-file="$1" --fork
 "$2" 2>/run/log &
-for try in $(seq 100); do resolvectl status >/dev/null 2>&1 && break; sleep 0.1; done
+for try in $(seq 600); do resolvectl status >/dev/null 2>&1 && break; sleep 0.1; done
 "$3" --exact resolved::resolved_asks_here_for_the_mesh_and_forgets_it --nocapture || { cat /run/log; exit 1; }
 "#;
 

@@ -49,6 +49,8 @@ pub enum Mesh {
         #[arg(long, value_name = "FILE")]
         token_file: Option<PathBuf>,
     },
+    /// Replace the operator's certificate that `--identity` names by a new one, before it ends.
+    Renew,
     /// Take this host out of the mesh.
     Leave,
 }

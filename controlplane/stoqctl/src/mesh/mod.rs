@@ -54,6 +54,7 @@ pub fn run(sockets: Sockets, command: &Mesh, json: bool) -> Result<(), Failure> 
             let token = join::read_token(token_file.as_deref())?;
             remote::enrol(&token, directory, ANSWER_TIMEOUT, json)
         }
+        Mesh::Renew => remote::renew(way, ANSWER_TIMEOUT, json),
         Mesh::Leave => leave(way, json),
     }
 }

@@ -10,7 +10,7 @@ use stoq_port::{Port, PortKind, PortOptions, RxMeta, Socket, TxMeta};
 use stoq_telemetry::{DropReason, Drops};
 
 /// Longest that a test waits for what must come.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Rig {
     pub port: Box<dyn Port>,

@@ -18,7 +18,7 @@ use stoq_identity::{Identity, Policy};
 use stoq_telemetry::{DropReason, Drops};
 
 /// How long a test waits for what it expects.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One node with one worker, at an address of its own.
 pub struct Node {

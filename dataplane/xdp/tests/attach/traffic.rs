@@ -9,7 +9,7 @@ use stoq_xdp::{Program, Rules, Settings, Verdict};
 use crate::bed::{Far, NEAR, with_veth};
 
 /// How long a packet may take over a veth on a busy host.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn settings(port: u16) -> Settings {
     let addresses = NEAR.map(|text| text.parse().unwrap()).to_vec();
