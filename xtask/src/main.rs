@@ -1,4 +1,4 @@
-//! `cargo xtask`: set-up, tests, gates, the demo and the benchmarks, each one command.
+//! `cargo xtask`: set-up, tests, gates, packages, the demo and the benchmarks, each one command.
 //!
 //! It is what a newcomer, the CI and a developer run. It owns the order of the steps, the logs in
 //! `target/xtask/` and the list of system packages; the work itself is done by cargo, by the
@@ -10,6 +10,7 @@ mod coverage;
 mod ebpf;
 mod gates;
 mod links;
+mod package;
 mod programs;
 mod setup;
 mod speed;
@@ -54,6 +55,8 @@ enum Job {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
+    /// Build what ships and make the .deb and the .rpm, checked; they go to target/package
+    Package,
     /// Whether the path of a packet got slower than perf/baseline.json says
     Speed {
         /// Take what is measured now as the baseline
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Job::Gates => gates::run(),
         Job::Ebpf { check } => ebpf::run(check),
         Job::Demo { options } => programs::demo(&options),
+        Job::Package => package::run(),
         Job::Speed { accept } => speed::run(accept),
         Job::Bench { name, options } => programs::bench(&name, &options),
     };
