@@ -79,7 +79,6 @@ const NEEDS: &[Need] = &[
     run_time("systemd-nspawn", "systemd-container", "systemd-container"),
     run_time("systemd-analyze", "systemd", "systemd"),
     run_time("rpm", "rpm", "rpm"),
-    package("strip", "binutils", "binutils"),
     package("lintian", "lintian", "lintian"),
     package("rpmlint", "rpmlint", "rpmlint"),
     Need {

@@ -1,0 +1,125 @@
+//! The .deb, in a Debian with a systemd that runs.
+
+use std::path::Path;
+
+use crate::machine::Machine;
+use crate::{VERSIONS, packages, shown};
+
+/// What the purge must leave nothing of.
+const OURS: [&str; 6] = [
+    "etc/stoq",
+    "var/lib/stoq",
+    "var/lib/hypermesh",
+    "run/stoq",
+    "etc/systemd/system/multi-user.target.wants/stoqd.service",
+    "etc/systemd/system/multi-user.target.wants/hypermeshd.service",
+];
+
+fn install(machine: &Machine, packages: &Path, version: &str) -> String {
+    let name = format!("stoq_{version}-1_amd64.deb");
+    let package = machine.root.bring(&packages.join(version).join(name));
+    machine.run(&format!("dpkg --install --force-confold {package}"))
+}
+
+/// The numbers of the running daemons' processes; both must run.
+fn running(machine: &Machine) -> [String; 2] {
+    ["stoqd", "hypermeshd"].map(|daemon| {
+        assert_eq!(machine.property(daemon, "ActiveState"), "active", "{daemon}");
+        machine.property(daemon, "MainPID")
+    })
+}
+
+/// That both daemons run the programs that are installed now.
+fn run_what_is_installed(machine: &Machine) {
+    for (daemon, pid) in ["stoqd", "hypermeshd"].iter().zip(running(machine)) {
+        let program = machine.run(&format!("readlink /proc/{pid}/exe"));
+        assert_eq!(program, format!("/usr/bin/{daemon}"));
+    }
+}
+
+fn nothing_is_started(machine: &Machine) {
+    for unit in ["stoqd", "hypermeshd", "stoq-tune"] {
+        assert_eq!(machine.property(unit, "ActiveState"), "inactive", "{unit}");
+        assert_eq!(shown(&machine.inside(&format!("systemctl is-enabled {unit}"))), "disabled\n");
+    }
+}
+
+/// Gives the node its certificate and its name, as the installed file tells.
+fn configure(machine: &Machine) {
+    machine.run("stoqctl pki init /root/pki --mesh lab");
+    machine.run("stoqctl pki issue /root/pki edge-a --out /etc/stoq/pki");
+    machine.run("sed -i 's/\"unnamed\"/\"edge-a\"/; s/^# \\(.tunnel.\\|addresses\\)/\\1/' /etc/stoq/stoqd.toml");
+    machine.run("stoqd --check --config /etc/stoq/stoqd.toml");
+}
+
+/// A stoqd that does not tell systemd when it is ready would never have started for it.
+fn without_readiness(machine: &Machine) {
+    if machine.inside("grep -q NOTIFY_SOCKET /usr/bin/stoqd").status.success() {
+        return;
+    }
+    eprintln!("this stoqd does not notify: the unit runs with Type=exec");
+    machine.run("mkdir -p /run/systemd/system/stoqd.service.d");
+    let lines = "[Service]\\nType=exec\\nWatchdogSec=0\\n";
+    machine.run(&format!("printf '{lines}' > /run/systemd/system/stoqd.service.d/exec.conf"));
+    machine.run("systemctl daemon-reload");
+}
+
+/// Who the daemons are, and that neither has more than its unit says.
+fn daemons_have_no_privilege(machine: &Machine) {
+    let [stoqd, hypermeshd] = running(machine);
+    let field = |pid: &str, name: &str| {
+        let line = machine.run(&format!("grep ^{name}: /proc/{pid}/status"));
+        line.split_whitespace().nth(1).unwrap().to_owned()
+    };
+    let id = |user: &str| machine.run(&format!("id -u {user}"));
+    assert_eq!(field(&stoqd, "Uid"), id("stoq"));
+    assert_eq!(field(&hypermeshd, "Uid"), id("hypermesh"));
+    assert_eq!(u64::from_str_radix(&field(&stoqd, "CapBnd"), 16), Ok(0));
+    // CAP_NET_BIND_SERVICE (capability.h), for names.
+    assert_eq!(u64::from_str_radix(&field(&hypermeshd, "CapBnd"), 16), Ok(1 << 10));
+}
+
+#[test]
+fn a_deb_is_installed_upgraded_downgraded_removed_and_purged() {
+    let Some(packages) = packages("a_deb_is_installed_upgraded_downgraded_removed_and_purged")
+    else {
+        return;
+    };
+    let machine = Machine::boot();
+    eprintln!("under {}", machine.run("systemctl --version | head -n 1"));
+
+    install(&machine, &packages, VERSIONS[0]);
+    nothing_is_started(&machine);
+    machine.run("stoqd --check --config /etc/stoq/stoqd.toml");
+
+    configure(&machine);
+    without_readiness(&machine);
+    machine.run("systemctl enable --now stoqd hypermeshd");
+    run_what_is_installed(&machine);
+    daemons_have_no_privilege(&machine);
+    assert!(machine.run("stoqctl status --json").contains("\"node\":\"edge-a\""));
+    machine.run("ip link show stoq0");
+
+    let before = machine.run("sha256sum /etc/stoq/stoqd.toml");
+    for version in [VERSIONS[1], VERSIONS[0]] {
+        install(&machine, &packages, version);
+        run_what_is_installed(&machine);
+        machine.run("stoqctl status");
+        assert_eq!(
+            machine.run("sha256sum /etc/stoq/stoqd.toml"),
+            before,
+            "the operator's own file"
+        );
+    }
+    machine.run("systemctl restart stoqd && systemctl stop stoqd && systemctl start stoqd");
+
+    machine.run("dpkg --remove stoq");
+    assert_eq!(shown(&machine.inside("pgrep -l '^(stoqd|hypermeshd)'")), "");
+    assert!(!machine.root.has("usr/bin/stoqd") && machine.root.has("etc/stoq/stoqd.toml"));
+
+    machine.run("dpkg --purge stoq");
+    let left: Vec<_> = OURS.into_iter().filter(|path| machine.root.has(path)).collect();
+    assert!(left.is_empty(), "{left:?}");
+    let owned = machine.run("find / -xdev '(' -user stoq -o -user hypermesh ')' -print");
+    assert_eq!(owned, "", "files of the users");
+}
