@@ -56,7 +56,11 @@ enum Job {
         options: Vec<String>,
     },
     /// Build what ships and make the .deb and the .rpm, checked; they go to target/package
-    Package,
+    Package {
+        /// Pack what `cargo build` has made, as the two versions that the tests of packages install
+        #[arg(long)]
+        for_tests: bool,
+    },
     /// Whether the path of a packet got slower than perf/baseline.json says
     Speed {
         /// Take what is measured now as the baseline
@@ -81,7 +85,10 @@ fn main() -> ExitCode {
         Job::Gates => gates::run(),
         Job::Ebpf { check } => ebpf::run(check),
         Job::Demo { options } => programs::demo(&options),
-        Job::Package => package::run(),
+        Job::Package { for_tests: false } => package::run(),
+        Job::Package { for_tests: true } => package::for_tests().map(|folder| {
+            println!("    STOQ_PACKAGES={}", folder.display());
+        }),
         Job::Speed { accept } => speed::run(accept),
         Job::Bench { name, options } => programs::bench(&name, &options),
     };

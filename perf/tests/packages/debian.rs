@@ -99,6 +99,8 @@ fn a_deb_is_installed_upgraded_downgraded_removed_and_purged() {
     daemons_have_no_privilege(&machine);
     assert!(machine.run("stoqctl status --json").contains("\"node\":\"edge-a\""));
     machine.run("ip link show stoq0");
+    let denied = machine.inside("journalctl --unit=stoqd --unit=hypermeshd | grep -i denied");
+    assert_eq!(shown(&denied), "", "what the units forbid");
 
     let before = machine.run("sha256sum /etc/stoq/stoqd.toml");
     for version in [VERSIONS[1], VERSIONS[0]] {
@@ -114,7 +116,8 @@ fn a_deb_is_installed_upgraded_downgraded_removed_and_purged() {
     machine.run("systemctl restart stoqd && systemctl stop stoqd && systemctl start stoqd");
 
     machine.run("dpkg --remove stoq");
-    assert_eq!(shown(&machine.inside("pgrep -l '^(stoqd|hypermeshd)'")), "");
+    let left = machine.inside("readlink /proc/[0-9]*/exe | grep -E 'stoqd|hypermeshd'");
+    assert_eq!(String::from_utf8_lossy(&left.stdout), "", "processes");
     assert!(!machine.root.has("usr/bin/stoqd") && machine.root.has("etc/stoq/stoqd.toml"));
 
     machine.run("dpkg --purge stoq");

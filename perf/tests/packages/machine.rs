@@ -129,7 +129,7 @@ impl Machine {
     pub fn inside(&self, line: &str) -> Output {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.init.to_string()]);
-        command.args(["--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd=/"]);
+        command.args(["--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd"]);
         command.args(["sh", "-c", line]).env_clear();
         command
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
@@ -137,11 +137,11 @@ impl Machine {
         command.output().unwrap()
     }
 
-    /// Runs a line of shell that must succeed; returns what it printed.
+    /// Runs a line of shell that must succeed; returns its standard output.
     pub fn run(&self, line: &str) -> String {
         let output = self.inside(line);
         if output.status.success() {
-            return shown(&output).trim().to_owned();
+            return String::from_utf8_lossy(&output.stdout).trim().to_owned();
         }
         let log = shown(&self.inside("journalctl --no-pager -n 40"));
         panic!("{line}: {}\nthe journal:\n{log}", shown(&output))

@@ -47,18 +47,20 @@ pub fn release() -> Result<PathBuf> {
 /// Folders of this host and what they are called in the binaries; the longest first, for they lie in
 /// each other.
 fn remapped(target: &Path) -> Vec<(String, &'static str)> {
-    let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| {
-        let home = env::var_os("HOME")?;
-        Some(Path::new(&home).join(".cargo"))
-    });
     let mut folders: Vec<(String, &'static str)> = vec![
         (target.display().to_string(), "/build"),
         (workspace::root().display().to_string(), "/stoq"),
     ];
-    folders.extend(home.map(|home| (home.display().to_string(), "/cargo")));
+    folders.extend(cargo_home().map(|home| (home.display().to_string(), "/cargo")));
     // The last that fits wins (rustc and gcc alike).
     folders.sort_by_key(|(from, _)| from.len());
     folders
+}
+
+/// Where cargo keeps its own.
+pub fn cargo_home() -> Option<PathBuf> {
+    let named = env::var_os("CARGO_HOME").map(PathBuf::from);
+    named.or_else(|| Some(Path::new(&env::var_os("HOME")?).join(".cargo")))
 }
 
 /// Writes what each program is made of, as CycloneDX, and returns the folder.

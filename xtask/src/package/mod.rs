@@ -7,6 +7,7 @@
 
 mod build;
 mod checks;
+mod licences;
 mod stage;
 mod tools;
 

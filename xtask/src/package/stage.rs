@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Job, PROGRAMS};
+use super::{Job, PROGRAMS, licences};
 use crate::workspace;
 
 /// Shells, and what their completions are called.
@@ -30,7 +30,7 @@ pub fn fill(stage: &Path, job: &Job<'_>, date: u64) -> Result<()> {
         copy_all(&packaging.join(folder), &stage.join(folder))?;
     }
     copy(&packaging.join("stoqd.toml"), &stage.join("etc/stoqd.toml"))?;
-    for file in ["sysusers.conf", "tmpfiles.conf"] {
+    for file in ["sysusers.conf", "tmpfiles.conf", "copyright"] {
         copy(&packaging.join(file), &stage.join(file))?;
     }
     manual(stage, &packaging, job.binaries)?;
@@ -88,6 +88,7 @@ fn documents(doc: &Path, bills: Option<&Path>) -> Result<()> {
     for licence in ["LICENSE-APACHE", "LICENSE-MIT"] {
         copy(&root.join(licence), &doc.join(licence))?;
     }
+    fs::write(doc.join("THIRD-PARTY"), licences::texts()?)?;
     for bill in bills.map(entries).transpose()?.unwrap_or_default() {
         copy(&bill, &doc.join(bill.file_name().unwrap_or_default()))?;
     }
@@ -122,7 +123,10 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// What is in a folder, in the order of names.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+///
+/// # Errors
+/// When it cannot be read.
+pub fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let listed =
         fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let mut paths: Vec<PathBuf> =
@@ -132,7 +136,10 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Runs a command that must succeed, and returns its output.
-fn run(command: &mut Command) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// When it cannot be started, or fails; with what it said.
+pub fn run(command: &mut Command) -> Result<Vec<u8>> {
     let output =
         command.output().with_context(|| format!("cannot start {:?}", command.get_program()))?;
     let said = String::from_utf8_lossy(&output.stderr);
