@@ -30,9 +30,9 @@ pub struct Root {
 
 impl Root {
     pub fn new() -> Self {
-        let folder = tempfile::tempdir_in(workspace::target()).unwrap();
-        let root = Self { folder };
-        run(Command::new("cp").args(["-a", "--reflink=auto"]).arg(clean()).arg(root.path()));
+        let clean = clean();
+        let root = Self { folder: tempfile::tempdir_in(workspace::target()).unwrap() };
+        run(Command::new("cp").args(["-a", "--reflink=auto"]).arg(clean).arg(root.path()));
         root
     }
 
