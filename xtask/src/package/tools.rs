@@ -44,8 +44,10 @@ pub fn get(tool: &Tool) -> Result<PathBuf> {
     let mut install = workspace::cargo();
     install.args(["install", "--locked", tool.name, "--version", tool.version]);
     install.args(tool.options);
-    // A debug build is there in half the time. A folder of its own: features and profile differ from ours.
-    install.arg("--debug").arg("--root").arg(&tools).env("CARGO_TARGET_DIR", &build);
+    // A debug build is there in half the time; unoptimised, they would take minutes to hash what they pack.
+    install.arg("--debug").env("CARGO_PROFILE_DEV_OPT_LEVEL", "1");
+    // A folder of its own: features and profile differ from ours.
+    install.arg("--root").arg(&tools).env("CARGO_TARGET_DIR", &build);
     println!("    {} {} is not there", tool.name, tool.version);
     Step {
         log: "install-packer",
