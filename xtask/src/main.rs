@@ -1,4 +1,4 @@
-//! `cargo xtask`: set-up, tests, gates, the demo and the benchmarks, each one command.
+//! `cargo xtask`: set-up, tests, gates, packages, the demo and the benchmarks, each one command.
 //!
 //! It is what a newcomer, the CI and a developer run. It owns the order of the steps, the logs in
 //! `target/xtask/` and the list of system packages; the work itself is done by cargo, by the
@@ -11,6 +11,7 @@ mod coverage;
 mod ebpf;
 mod gates;
 mod links;
+mod package;
 mod programs;
 mod resolved;
 mod setup;
@@ -58,6 +59,12 @@ enum Job {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
+    /// Build what ships and make the .deb and the .rpm, checked; they go to target/package
+    Package {
+        /// Pack what `cargo build` has made, as the two versions that the tests of packages install
+        #[arg(long)]
+        for_tests: bool,
+    },
     /// Whether the path of a packet got slower than perf/baseline.json says
     Speed {
         /// Take what is measured now as the baseline
@@ -82,6 +89,10 @@ fn main() -> ExitCode {
         Job::Gates => gates::run(),
         Job::Ebpf { check } => ebpf::run(check),
         Job::Demo { options } => programs::demo(&options),
+        Job::Package { for_tests: false } => package::run(),
+        Job::Package { for_tests: true } => package::for_tests().map(|folder| {
+            println!("    STOQ_PACKAGES={}", folder.display());
+        }),
         Job::Speed { accept } => speed::run(accept),
         Job::Bench { name, options } => programs::bench(&name, &options),
     };

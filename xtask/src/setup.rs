@@ -20,6 +20,8 @@ pub enum Scope {
     All,
     /// To measure coverage; only the gates do.
     Coverage,
+    /// To check packages; only their making does.
+    Package,
 }
 
 /// How it shows that something is there.
@@ -51,6 +53,10 @@ const fn run_time(program: &'static str, apt: &'static str, dnf: &'static str) -
     Need { probe: Probe::Program(program), scope: Scope::All, to_build: false, apt, dnf }
 }
 
+const fn package(program: &'static str, apt: &'static str, dnf: &'static str) -> Need {
+    Need { probe: Probe::Program(program), scope: Scope::Package, to_build: true, apt, dnf }
+}
+
 const NEEDS: &[Need] = &[
     build(Probe::Program("cmake"), "cmake", "cmake"),
     build(Probe::Program("make"), "make", "make"),
@@ -70,6 +76,12 @@ const NEEDS: &[Need] = &[
     run_time("dbus-daemon", "dbus-daemon", "dbus-daemon"),
     run_time("dig", "bind9-dnsutils", "bind-utils"),
     run_time("delv", "bind9-dnsutils", "bind-utils"),
+    run_time("debootstrap", "debootstrap", "debootstrap"),
+    run_time("systemd-nspawn", "systemd-container", "systemd-container"),
+    run_time("systemd-analyze", "systemd", "systemd"),
+    run_time("rpm", "rpm", "rpm"),
+    package("lintian", "lintian", "lintian"),
+    package("rpmlint", "rpmlint", "rpmlint"),
     Need {
         probe: Probe::LlvmOfRustc,
         scope: Scope::Coverage,

@@ -1,6 +1,6 @@
 //! Programs from crates.io that jobs run: those that the host has, or our own below the target folder.
 //!
-//! Coverage and the supply chain's gate ask here. Each is built in the version that its user names, from the
+//! Coverage, the supply chain's gate and packing ask here. Each is built in the version that its user names, from the
 //! lock file that its author published.
 
 use std::path::PathBuf;
@@ -41,8 +41,10 @@ impl Tool {
         }
         let mut install = workspace::cargo();
         install.args(["install", "--locked", self.name, "--version", self.version]);
-        // A debug build: it is run once, and is there in half the time.
-        install.arg("--debug").args(self.options).arg("--root").arg(&tools);
+        // A debug build is there in half the time; not optimised at all, packers take minutes to hash what
+        // they pack.
+        install.arg("--debug").env("CARGO_PROFILE_DEV_OPT_LEVEL", "1");
+        install.args(self.options).arg("--root").arg(&tools);
         Step {
             log: self.log,
             title: self.title,

@@ -1,4 +1,5 @@
 //! hypermeshd: the control plane of a node. The command line, and nothing else.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests"))]
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -68,5 +69,26 @@ fn main() -> ExitCode {
             eprintln!("hypermeshd: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use clap::CommandFactory;
+
+    use super::Arguments;
+
+    #[test]
+    fn the_manual_is_made_from_the_definitions() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/man/hypermeshd.8");
+        let mut page = Vec::new();
+        clap_mangen::Man::new(Arguments::command()).section("8").render(&mut page).unwrap();
+        if std::env::var_os("STOQ_WRITE_DOCS").is_some() {
+            std::fs::write(&path, &page).unwrap();
+        }
+        let written = std::fs::read(&path).unwrap();
+        assert!(written == page, "run the tests with STOQ_WRITE_DOCS=1 and commit the page");
     }
 }

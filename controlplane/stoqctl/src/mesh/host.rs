@@ -38,6 +38,9 @@ const SITES: [&str; 5] =
 /// of the kernel, and nothing is sent.
 const OUTSIDE: [&str; 2] = ["[2001:db8::1]:9", "192.0.2.1:9"];
 
+/// The configuration as the package installs it: nobody's yet, as long as it is unchanged.
+const INSTALLED: &str = include_str!("../../../../packaging/stoqd.toml");
+
 /// How long a link may take: a dial that found nobody backs off before the next one.
 const LINK_UP: Duration = Duration::from_secs(30);
 
@@ -191,11 +194,14 @@ fn peers_socket(hypermesh: &Path) -> PathBuf {
     hypermesh.with_file_name("peers.sock")
 }
 
-/// Writes the file unless there is one, and says whether it did.
+/// Writes the file unless there is one that is more than the package's, and says whether it did.
 fn write_new(path: &Path, text: &str) -> Result<bool, Failure> {
     let failed = |error| Failure::writing(path.to_owned(), &error);
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(failed)?;
+    }
+    if fs::read_to_string(path).is_ok_and(|there| there == INSTALLED) {
+        fs::remove_file(path).map_err(failed)?;
     }
     let mut file = match fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)
     {
@@ -324,6 +330,17 @@ mod tests {
         assert!(lacks[1].contains("announce = true"), "{lacks:?}");
         fs::write(&path, "[node\n").unwrap();
         assert!(lacking(&path, &rendered()).unwrap_err().to_string().contains("--check"));
+    }
+
+    #[test]
+    fn the_packages_own_file_is_replaced_until_somebody_has_changed_it() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("stoqd.toml");
+        fs::write(&path, INSTALLED).unwrap();
+        assert!(write_new(&path, &rendered()).unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), rendered());
+        fs::write(&path, INSTALLED.replace("unnamed", "edge-a")).unwrap();
+        assert!(!write_new(&path, &rendered()).unwrap());
     }
 
     #[test]

@@ -38,6 +38,13 @@ fn the_documented_file_is_accepted() {
 }
 
 #[test]
+fn the_file_that_the_package_installs_is_accepted() {
+    let config = parse(include_str!("../../../../packaging/stoqd.toml")).unwrap();
+    assert_eq!(config.identity.certificate, Path::new("/etc/stoq/pki/node.crt"));
+    assert!(config.tunnel.is_none() && config.peers.is_empty());
+}
+
+#[test]
 fn the_least_file_has_the_defaults_of_the_table() {
     let least = "[node]\nname='a'\n[identity]\ncertificate='c'\nkey='k'\nauthority='r'\n\
                  [tunnel]\n[metrics]\n[[peer]]\nname='b'\n\
