@@ -101,8 +101,7 @@ fn a_deb_is_installed_upgraded_downgraded_removed_and_purged() {
     install(&machine, &packages, VERSIONS[0]);
     nothing_is_started(&machine);
     machine.run("stoqd --check --config /etc/stoq/stoqd.toml");
-    let verify =
-        "systemd-analyze verify --man=no stoqd.service hypermeshd.service stoq-tune.service \
+    let verify = "systemd-analyze verify --man=no stoqd.service hypermeshd.service stoq-tune.service \
                   stoq-backup.timer";
     assert_eq!(shown(&machine.inside(verify)), "");
 

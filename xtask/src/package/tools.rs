@@ -17,26 +17,11 @@ pub const DEB: Tool = Tool {
     title: TITLE,
 };
 /// Packs the .rpm.
-pub const RPM: Tool = Tool {
-    name: "cargo-generate-rpm",
-    version: "=0.21.1",
-    options: &[],
-    log: LOG,
-    title: TITLE,
-};
+pub const RPM: Tool =
+    Tool { name: "cargo-generate-rpm", version: "=0.21.1", options: &[], log: LOG, title: TITLE };
 /// Puts the list of crates into each binary.
-pub const AUDITABLE: Tool = Tool {
-    name: "cargo-auditable",
-    version: "=0.7.7",
-    options: &[],
-    log: LOG,
-    title: TITLE,
-};
+pub const AUDITABLE: Tool =
+    Tool { name: "cargo-auditable", version: "=0.7.7", options: &[], log: LOG, title: TITLE };
 /// Writes the bills of materials.
-pub const BILLS: Tool = Tool {
-    name: "cargo-cyclonedx",
-    version: "=0.5.9",
-    options: &[],
-    log: LOG,
-    title: TITLE,
-};
+pub const BILLS: Tool =
+    Tool { name: "cargo-cyclonedx", version: "=0.5.9", options: &[], log: LOG, title: TITLE };

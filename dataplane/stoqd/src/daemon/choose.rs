@@ -60,14 +60,41 @@ pub(super) fn choose(
         PortChoice::Mio => Some(PortKind::Mio),
     };
     let mut selection = select(wanted, &options)?;
-    let attachment = match transport.port {
-        _ if elder.is_some() => None,
-        PortChoice::Xdp => {
-            let attachment = attach(broker, ids, workers)?;
-            Some(take(&mut selection, attachment))
-        }
-        PortChoice::Auto if transport.interface.is_some() => {
-            try_all(broker, ids, workers, &options, &mut selection)
+    let bypass = match elder {
+        Some(elder) => after(transport.port, elder, &mut selection),
+        None => try_bypass(config, broker, (ids, workers), &options, &mut selection)?,
+    };
+    for (port, reason) in &selection.passed_over {
+        tracing::info!(%port, "passed over: {reason}");
+    }
+    let sockets = match &bypass {
+        Some((_, beneath)) => beneath.clone(),
+        None => (selection.selected, selection.mode.clone()),
+    };
+    options.sender = sender(transport.sender, selection.selected);
+    let way = |(attachment, _)| {
+        let hops = NextHops::new().context("making the table of next hops")?;
+        Ok::<_, anyhow::Error>(Way { attachment, hops: Arc::new(hops) })
+    };
+    let bypass = bypass.map(way).transpose()?;
+    Ok(Choice { selection, sockets, options, bypass })
+}
+
+/// What is attached, if it can be now, and the port beneath.
+type Bypassed = (Option<Attachment>, (PortKind, String));
+
+/// Goes past the kernel if that is configured, or is best here.
+fn try_bypass(
+    config: &Config,
+    broker: &Broker,
+    (ids, workers): (&ConnectionIds, usize),
+    options: &PortOptions,
+    selection: &mut Selection,
+) -> Result<Option<Bypassed>> {
+    let taken = match config.transport.port {
+        PortChoice::Xdp => Some(take(selection, attach(broker, ids, workers)?)),
+        PortChoice::Auto if config.transport.interface.is_some() => {
+            try_all(broker, ids, workers, options, selection)
         }
         PortChoice::Auto => {
             let reason = "no interface is configured; set `interface` in [transport]".to_owned();
@@ -76,31 +103,24 @@ pub(super) fn choose(
         }
         PortChoice::Uring | PortChoice::Mio => None,
     };
-    for (port, reason) in &selection.passed_over {
-        tracing::info!(%port, "passed over: {reason}");
-    }
-    let (attachment, sockets) = match attachment {
-        Some((attachment, sockets)) => (Some(attachment), sockets),
-        None => (None, (selection.selected, selection.mode.clone())),
-    };
-    options.sender = sender(transport.sender, selection.selected);
-    // As the process before: to compare anew takes the interface, which that one has.
-    let later = elder.is_some_and(|elder| match transport.port {
-        PortChoice::Xdp => true,
-        PortChoice::Auto => elder.had_bypass(),
-        PortChoice::Uring | PortChoice::Mio => false,
-    });
-    if later {
-        (selection.selected, selection.mode) = (PortKind::Xdp, String::new());
-    }
-    let bypass = match attachment.is_some() || later {
-        true => {
-            let hops = NextHops::new().context("making the table of next hops")?;
-            Some(Way { attachment, hops: Arc::new(hops) })
+    Ok(taken.map(|(attachment, beneath)| (Some(attachment), beneath)))
+}
+
+/// As the process before did: to compare anew takes the interface, which that one has until it ends.
+fn after(port: PortChoice, elder: &Elder, selection: &mut Selection) -> Option<Bypassed> {
+    match port {
+        PortChoice::Xdp => {}
+        PortChoice::Auto if elder.had_bypass() => {}
+        PortChoice::Auto => {
+            let reason = "the process before took another; compared at a restart".to_owned();
+            selection.passed_over.insert(0, (PortKind::Xdp, reason));
+            return None;
         }
-        false => None,
-    };
-    Ok(Choice { selection, sockets, options, bypass })
+        PortChoice::Uring | PortChoice::Mio => return None,
+    }
+    let beneath = (selection.selected, selection.mode.clone());
+    (selection.selected, selection.mode) = (PortKind::Xdp, String::new());
+    Some((None, beneath))
 }
 
 type Taken = (Attachment, (PortKind, String));

@@ -86,13 +86,7 @@ impl Listeners {
         let serve = move || {
             runtime.block_on(async {
                 if let Some(listener) = metrics {
-                    let (observed, mut stopped) = (Arc::clone(&shared), stopped.clone());
-                    tokio::spawn(async move {
-                        tokio::select! {
-                            _ = metrics::serve(listener, observed) => {}
-                            _ = stopped.wait_for(|stopped| *stopped) => {}
-                        }
-                    });
+                    tokio::spawn(observe(listener, Arc::clone(&shared), stopped.clone()));
                 }
                 if let Err(error) = control::serve(control, shared, stopped).await {
                     tracing::error!("the control socket failed: {error}");
@@ -104,5 +98,16 @@ impl Listeners {
         let thread = std::thread::Builder::new().name("control".into());
         thread.spawn(serve).context("starting the control thread")?;
         Ok(Serving { stop, ended })
+    }
+}
+
+/// Serves the metrics until it is told to stop.
+async fn observe(listener: TcpListener, observed: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
+    let served = tokio::select! {
+        served = metrics::serve(listener, observed) => served,
+        _ = stopped.wait_for(|stopped| *stopped) => Ok(()),
+    };
+    if let Err(error) = served {
+        tracing::error!("the metrics failed: {error}");
     }
 }

@@ -142,6 +142,17 @@ struct Device {
     assembler: Assembler,
 }
 
+impl Device {
+    fn new(fd: OwnedFd, granted: Offloads, joins: bool) -> Self {
+        Self {
+            queue: Queue::from_fd(fd, granted),
+            buffer: Box::default(),
+            coalescer: Coalescer::new(if joins { granted } else { Offloads::NONE }),
+            assembler: Assembler::default(),
+        }
+    }
+}
+
 /// A running worker.
 pub struct Worker {
     node: NodeId,
@@ -196,12 +207,7 @@ impl Worker {
         let now = Instant::now();
         let node = setup.local.node.clone();
         let endpoint = Endpoint::new(setup.local, setup.settings, setup.credentials, now)?;
-        let device = setup.device.map(|(fd, granted)| Device {
-            queue: Queue::from_fd(fd, granted),
-            buffer: Box::default(),
-            coalescer: Coalescer::new(if setup.joins { granted } else { Offloads::NONE }),
-            assembler: Assembler::default(),
-        });
+        let device = setup.device.map(|(fd, granted)| Device::new(fd, granted, setup.joins));
         let mut worker = Self {
             node,
             endpoint,
