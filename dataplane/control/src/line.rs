@@ -130,7 +130,7 @@ mod tests {
         let rights: Vec<_> = every_request().iter().map(Request::right).collect();
         let operate = Right::Operate;
         let push = Right::Push;
-        assert_eq!(rights, [Right::Read, operate, operate, push, push, push, operate]);
+        assert_eq!(rights, [Right::Read, operate, operate, operate, push, push, push, operate]);
     }
 
     #[test]

@@ -80,7 +80,13 @@ impl Bed {
     fn until(&mut self, mut done: impl FnMut(&mut [Node; 3]) -> bool) {
         let start = Instant::now();
         while !done(&mut self.0) {
-            assert!(start.elapsed() < PATIENCE, "{:?}", self.0.each_ref().map(|node| &node.events));
+            if start.elapsed() >= PATIENCE {
+                for node in &mut self.0 {
+                    eprintln!("{:?}\n{:?}\n{:?}", node.events, node.endpoint.links(), node.drops);
+                    eprintln!("{} received", node.received.len());
+                }
+                panic!("what was waited for did not come");
+            }
             if self.pump() == 0 {
                 std::thread::park_timeout(Duration::from_millis(1));
             }
@@ -129,7 +135,7 @@ fn nothing_is_lost_or_overtaken_whoever_dials() {
         assert_eq!(back, (0..60).collect::<Vec<_>>(), "dials: {dials}");
         bed.until(|nodes| nodes[ELDER].endpoint.is_drained());
         assert!(!bed.went_down(PEER) && !bed.went_down(HEIR), "dials: {dials}");
-        assert_eq!(bed.0[PEER].endpoint.connection_count(), 1);
+        bed.until(|nodes| nodes[PEER].endpoint.connection_count() == 1);
     }
 }
 
@@ -157,7 +163,9 @@ fn the_elder_carries_on_when_the_heir_fails() {
     bed.send(PEER, 0..10);
     bed.until(|nodes| nodes[HEIR].received.len() == 10);
     bed.0[HEIR].endpoint.drain(Instant::now());
-    bed.until(|nodes| nodes[HEIR].endpoint.is_drained());
+    // What the peer sends on a connection before it hears of its end is lost with it.
+    let endpoint = bed.0[HEIR].address;
+    bed.until(|nodes| nodes[PEER].endpoint.links()[0].endpoint != Some(endpoint));
     bed.0[ELDER].endpoint.stand_aside(false, Instant::now());
     bed.send(PEER, 10..20);
     bed.send(ELDER, 0..10);
