@@ -128,7 +128,9 @@ mod tests {
 
     fn bind(at: SocketAddr) -> UdpSocket {
         let spec = SocketSpec { reuse_port: true, ..SocketSpec::new(at) };
-        UdpSocket::from(socket::open(&spec).unwrap().fd)
+        let socket = UdpSocket::from(socket::open(&spec).unwrap().fd);
+        socket.set_nonblocking(true).unwrap();
+        socket
     }
 
     /// A packet whose destination ID has this first byte, worker and generation.
