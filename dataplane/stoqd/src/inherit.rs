@@ -124,6 +124,8 @@ pub struct Inherited {
     metrics: Option<OwnedFd>,
     /// The rest.
     pub will: Will,
+    /// The process before runs still, and hands over.
+    pub has_elder: bool,
 }
 
 impl Inherited {

@@ -2,7 +2,7 @@
 //! one all of this does nothing.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use nix::unistd::Pid;
@@ -25,6 +25,8 @@ pub fn inherited() -> Inherited {
         }
     };
     let fds = broker::listen_fds(named).into_iter();
+    // It is true of this start only: after a crash the routes are gone, and a will would name them still.
+    forget(Kind::Will);
     let known = fds.filter_map(|(name, fd)| Some((Kind::named(&name)?, fd)));
     Inherited::new(known).unwrap_or_else(|error| {
         tracing::warn!("what the service manager kept is left: {error}");
@@ -51,10 +53,13 @@ pub fn store((kind, fd): Left<'_>) {
     warn(sd_notify::notify_with_fds(&state, &[fd]));
 }
 
-/// Has a will kept in place of the one before.
+/// Has what is kept under this name given up.
+pub fn forget(kind: Kind) {
+    notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(kind.name())]);
+}
+
+/// Has a will kept for the next start.
 pub fn store_will(will: &OwnedFd) {
-    use std::os::fd::AsFd;
-    notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(Kind::Will.name())]);
     store((Kind::Will, will.as_fd()));
 }
 

@@ -122,6 +122,8 @@ pub(super) enum Reply {
     Tunnel {
         /// The offloads as bits of `stoq_tunnel::device::Offloads`.
         granted: u8,
+        /// It is no device of the process before.
+        anew: bool,
     },
     /// The socket comes beside.
     Socket {

@@ -27,6 +27,7 @@ pub mod privilege;
 mod routing;
 mod server;
 mod sys;
+mod tunnel;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -143,7 +144,8 @@ impl Broker {
         let routes = std::mem::take(&mut inherited.will.routes);
         let routes = routes.into_iter().filter_map(|(to, beside)| Some((to.parse().ok()?, beside)));
         let routes: HashMap<Prefix, bool> = routes.collect();
-        let left = server::Left { tunnel, routes: routes.clone() };
+        let has_elder = inherited.has_elder;
+        let left = server::Left { tunnel, routes: routes.clone(), has_elder };
         let served = sys::fork_with(|channel| server::serve(channel, policy, left));
         let (channel, pid) = served.map_err(BrokerError::Start)?;
         Ok(Self { state: Mutex::new(State { channel, routes }), pid, path })
@@ -217,7 +219,10 @@ impl Broker {
     /// When the configuration has no `[tunnel]` or the kernel refuses.
     pub fn create_tunnel(&self, queues: u16) -> Result<TunnelDevice, BrokerError> {
         match self.call(&Request::CreateTunnel { queues })? {
-            (Reply::Tunnel { granted }, fds) if fds.len() == usize::from(queues) => {
+            (Reply::Tunnel { granted, anew }, fds) if fds.len() == usize::from(queues) => {
+                if anew {
+                    self.state.lock().unwrap_or_else(PoisonError::into_inner).routes.clear();
+                }
                 Ok(TunnelDevice { queues: fds, granted: Offloads::from_bits(granted) })
             }
             _ => Err(BrokerError::Answer("create_tunnel")),

@@ -17,7 +17,6 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::SignalFd;
 use stoq_port::PortError;
 use stoq_port::socket::{self, SocketSpec};
-use stoq_tunnel::device::{self, DeviceError};
 
 use super::bypass::{self, Bypass};
 use super::heir;
@@ -27,7 +26,7 @@ use super::privilege;
 use super::routing;
 use super::sys::Channel;
 use crate::config::Prefix;
-use crate::netlink::{self, LinkSettings, Netlink, Table};
+use crate::netlink::{LinkSettings, Netlink, Table};
 
 /// What the broker keeps: to change links, addresses, routes and marks, and to attach an XDP program
 /// (NET_ADMIN); to bind low ports; to load the program and change its maps (BPF), which computes with
@@ -69,6 +68,8 @@ pub(super) struct Left {
     pub tunnel: Vec<OwnedFd>,
     /// Routes, and whether each is kept beside the main table.
     pub routes: HashMap<Prefix, bool>,
+    /// It runs still, and hands over.
+    pub has_elder: bool,
 }
 
 /// Serves until stoqd is gone, then cleans up.
@@ -135,14 +136,16 @@ fn refused(reason: impl Display) -> Reply {
 pub(super) struct Server {
     pub(super) policy: Policy,
     /// Index of the device that it made.
-    device: Option<u32>,
+    pub(super) device: Option<u32>,
     /// Its routes and their tables.
-    routes: HashMap<Prefix, Table>,
+    pub(super) routes: HashMap<Prefix, Table>,
     /// Opened at the first use.
     netlink: Option<Netlink>,
     pub(super) bypass: Bypass,
     /// Queues of a device that another process made.
-    left: Vec<OwnedFd>,
+    pub(super) left: Vec<OwnedFd>,
+    /// That process runs still.
+    pub(super) has_elder: bool,
     /// Where this program was when it was started: what lies there later may be newer.
     program: io::Result<PathBuf>,
     /// The process that is to take over.
@@ -164,6 +167,7 @@ impl Server {
             netlink: None,
             bypass: Bypass::default(),
             left: left.tunnel,
+            has_elder: left.has_elder,
             program: std::env::current_exe(),
             heir: None,
             keeps_routes: false,
@@ -219,31 +223,6 @@ impl Server {
     fn reload(&mut self) -> Answer {
         self.policy.reload().map_err(text)?;
         opened(self.policy.path())
-    }
-
-    fn create_tunnel(&mut self, queues: u16) -> Answer {
-        let tunnel = self.policy.tunnel()?.clone();
-        let created = match std::mem::take(&mut self.left) {
-            none if none.is_empty() => {
-                device::create(&tunnel.device, usize::from(queues), tunnel.offloads)
-            }
-            left if left.len() == usize::from(queues) => {
-                device::adopt(&tunnel.device, left, tunnel.offloads)
-            }
-            left => Err(DeviceError::Number { is: left.len(), expected: usize::from(queues) }),
-        };
-        let created = created.map_err(lacking)?;
-        let netlink = self.netlink()?;
-        let index = netlink.index_of(&tunnel.device).map_err(text)?;
-        // See the constant: what comes from a site must not be cut in the kernel.
-        let gso_max_size = (!netlink::forwards()).then_some(device::GSO_MAX_SIZE);
-        let settings = LinkSettings { gso_max_size, ..LinkSettings::default() };
-        netlink.set_link(index, settings).map_err(text)?;
-        for address in &tunnel.addresses {
-            netlink.add_address(index, *address).map_err(text)?;
-        }
-        self.device = Some(index);
-        Ok((Reply::Tunnel { granted: created.granted.to_bits() }, created.queues))
     }
 
     fn set_mtu(&mut self, mtu: u16) -> Result<(), String> {
@@ -337,7 +316,7 @@ impl Server {
     }
 
     /// Rules that a killed run left behind would still be asked for every packet.
-    fn remove_stale(&mut self) {
+    pub(super) fn remove_stale(&mut self) {
         if self.policy.tunnel.is_some()
             && let Ok(netlink) = self.netlink()
         {
@@ -386,7 +365,7 @@ fn open_others(path: &Path) -> io::Result<File> {
 }
 
 /// The error, and whether the capability for it lacks.
-fn lacking(error: impl Display) -> String {
+pub(super) fn lacking(error: impl Display) -> String {
     let has = caps::has_cap(None, CapSet::Effective, Capability::CAP_NET_ADMIN);
     let why = if matches!(has, Ok(true)) { "" } else { "; stoqd lacks CAP_NET_ADMIN" };
     format!("{error}{why}")

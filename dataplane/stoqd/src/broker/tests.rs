@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::*;
+use crate::inherit::Will;
 use crate::testing::in_namespace;
 
 const FILE: &str = "
@@ -51,8 +52,13 @@ impl Files {
     }
 
     fn broker(&self) -> Broker {
+        self.heir(Inherited::default())
+    }
+
+    /// The broker of a process to which this was left.
+    fn heir(&self, mut inherited: Inherited) -> Broker {
         let config = Config::load(&self.path()).unwrap();
-        Broker::fork(Policy::new(&self.path(), &config), &mut Inherited::default()).unwrap()
+        Broker::fork(Policy::new(&self.path(), &config), &mut inherited).unwrap()
     }
 }
 
@@ -105,6 +111,51 @@ fn a_device_is_made_with_its_addresses_mtu_and_routes() {
         assert!(left.starts_with("10.2.0.0/16 dev stoqtest scope link"), "{left}");
         assert_eq!(left.lines().count(), 1, "{left}");
         assert_eq!(ip("-6 route show proto 92"), "");
+    });
+}
+
+/// What one process leaves, which has this device and one route.
+fn left(tunnel: Vec<OwnedFd>, has_elder: bool) -> Inherited {
+    let routes = vec![("10.2.0.0/16".to_owned(), false)];
+    let mut inherited = Inherited::default();
+    (inherited.tunnel, inherited.has_elder) = (tunnel, has_elder);
+    inherited.will = Will { routes, ..Will::default() };
+    inherited
+}
+
+#[test]
+fn a_device_that_was_left_is_taken_over_with_its_routes() {
+    in_namespace(|| {
+        let files = Files::new("left");
+        let elder = files.broker();
+        let before = elder.create_tunnel(2).unwrap();
+        elder.set_mtu(1350).unwrap();
+        assert_eq!(elder.set_routes(&[prefix("10.2.0.0/16")], &[]).len(), 0);
+        let index = ip("-o link show dev stoqtest");
+        elder.keep_routes(true).unwrap();
+        drop(elder);
+        let heir = files.heir(left(before.queues, true));
+        let _held = heir.create_tunnel(2).unwrap();
+        assert_eq!(ip("-o link show dev stoqtest"), index);
+        assert_eq!(heir.set_routes(&[prefix("fd02::/48")], &[]).len(), 0);
+        assert_eq!(ip("route show proto 92"), "", "what the elder added is removed");
+        assert_eq!(ip("-6 route show proto 92").lines().count(), 1);
+    });
+}
+
+#[test]
+fn a_device_that_does_not_fit_is_made_anew_unless_it_is_in_use() {
+    in_namespace(|| {
+        let files = Files::new("unfit");
+        let first = || stoq_tunnel::device::create("stoqtest", 1, Offloads::NONE).unwrap().queues;
+        let reason = refusal(files.heir(left(first(), true)).create_tunnel(2));
+        assert!(reason.contains("2 queues") && reason.contains("stop stoqd"), "{reason}");
+        let heir = files.heir(left(first(), false));
+        let held = heir.create_tunnel(2).unwrap();
+        assert_eq!(held.queues.len(), 2);
+        heir.set_mtu(1350).unwrap();
+        assert_eq!(heir.set_routes(&[prefix("10.2.0.0/16")], &[]).len(), 0);
+        assert_eq!(ip("route show proto 92").lines().count(), 1, "a route of the old device");
     });
 }
 

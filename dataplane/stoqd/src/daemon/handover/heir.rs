@@ -33,6 +33,7 @@ pub(in super::super) fn inherit() -> Result<(Inherited, Option<Elder>)> {
         bail!("expected what is handed over, got {message:?}")
     };
     let mut inherited = Inherited::new(kinds.into_iter().zip(fds))?;
+    inherited.has_elder = true;
     let living = inherited.will.living.take().context("expected an elder that lives, got none")?;
     Ok((inherited, Some(Elder { channel, living })))
 }
