@@ -349,8 +349,9 @@ fn stoqd_holds_no_capability_and_the_broker_few() {
     let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap().uid;
     let none = "0000000000000000";
     // NET_BIND_SERVICE, NET_ADMIN, NET_RAW, IPC_LOCK; PERFMON, BPF (linux/capability.h). DAC_READ_SEARCH
-    // is in force only while an identity of another user is opened.
-    let (few, and_read) = ("000000c000007400", "000000c000007404");
+    // is in force only while an identity of another user is opened; SETGID, SETUID and SETPCAP are for the
+    // process that takes over.
+    let (few, kept) = ("000000c000007400", "000000c0000075c4");
     let uids = format!("Uid: {nobody} {nobody} {nobody} {nobody}");
     let of_stoqd =
         ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"].map(|n| format!("{n} {none}"));
@@ -358,7 +359,7 @@ fn stoqd_holds_no_capability_and_the_broker_few() {
     assert_eq!(stoqd[1..6], of_stoqd);
     assert_eq!(stoqd[6], "NoNewPrivs: 1");
     assert_eq!(brokers[0], "Uid: 0 0 0 0");
-    let expected = [("CapPrm:", and_read), ("CapEff:", few), ("CapBnd:", and_read)];
+    let expected = [("CapPrm:", kept), ("CapEff:", few), ("CapBnd:", kept)];
     assert_eq!(brokers[2..5], expected.map(|(name, set)| format!("{name} {set}")));
     assert!(opened, "the broker serves on");
     assert!(!raised && !device, "nothing can be taken back");
