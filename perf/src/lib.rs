@@ -9,6 +9,7 @@
 //! - [`peers`]: other tunnels, measured beside ours in one run.
 //! - [`measure`]: one TCP stream by iperf3, latency by ping.
 //! - [`continuity`]: what traffic notices of what an operator does routinely.
+//! - [`service`]: a service manager that keeps descriptors for daemons that hand over.
 //! - [`bypass`]: a lane past the kernel without a daemon, for ends of a measurement that send and receive.
 //! - [`flood`]: packets from made-up sources, as fast as one core sends.
 //! - [`links`]: many nodes in one process, each linked to the same `stoqd`.
@@ -31,6 +32,7 @@ pub mod mesh;
 pub mod node;
 pub mod peers;
 pub mod process;
+pub mod service;
 pub mod soak;
 pub mod wait;
 pub mod workspace;

@@ -59,13 +59,13 @@ enum Command {
         /// What to do, as `connections` says it.
         spec: String,
     },
-    /// What traffic notices of reloads and certificate swaps; fails where it is more than promised.
+    /// What traffic notices of reloads, certificate swaps, upgrades and restarts; fails where it is more than promised.
     Continuity {
         /// Which ports: mio, uring, xdp; all by default.
         #[arg(long, value_delimiter = ',', default_value = "mio,uring,xdp")]
         port: Vec<String>,
-        /// What is done: reload, certificate; both by default.
-        #[arg(long, value_delimiter = ',', default_value = "reload,certificate")]
+        /// What is done: reload, certificate, upgrade, restart; all by default.
+        #[arg(long, value_delimiter = ',', default_value = "reload,certificate,upgrade,restart")]
         events: Vec<Event>,
         /// How often, on each node in turn.
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]

@@ -1,6 +1,9 @@
 //! Programs that run in the test bed: started in a namespace, with their output in a log file and
 //! their CPU time read from `/proc`. A [`Process`] owns its program and kills it when dropped.
 
+mod adopted;
+
+use self::adopted::Adopted;
 use crate::bed::Namespace;
 use crate::wait;
 use crate::{Error, Result};
@@ -10,6 +13,7 @@ use serde::Serialize;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::iter::Sum;
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
@@ -59,8 +63,15 @@ impl Sum for CpuTime {
 #[derive(Debug)]
 pub struct Process {
     name: String,
-    child: Child,
+    running: Running,
     log: PathBuf,
+}
+
+/// Who started it.
+#[derive(Debug)]
+enum Running {
+    Child(Child),
+    Adopted(Adopted),
 }
 
 impl Process {
@@ -94,7 +105,18 @@ impl Process {
             .stderr(err)
             .spawn()
             .map_err(Error::io(format!("start {name}")))?;
-        Ok(Self { name, child, log: log.to_owned() })
+        Ok(Self { name, running: Running::Child(child), log: log.to_owned() })
+    }
+
+    /// Goes on with the program's successor, which it started itself, and which prints to the same log. Gives
+    /// the program as it was, which ends by itself.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when no such program runs.
+    pub fn succeed(&mut self, pid: u32) -> Result<Self> {
+        let running = Running::Adopted(Adopted::new(pid)?);
+        let elder = mem::replace(&mut self.running, running);
+        Ok(Self { name: self.name.clone(), running: elder, log: self.log.clone() })
     }
 
     /// The program's name, without its folder.
@@ -106,7 +128,10 @@ impl Process {
     /// The program's process ID.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        match &self.running {
+            Running::Child(child) => child.id(),
+            Running::Adopted(adopted) => adopted.pid(),
+        }
     }
 
     /// All that it has printed so far.
@@ -164,7 +189,10 @@ impl Process {
 
     /// Its exit status, if it has ended.
     pub fn try_exit(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().ok().flatten()
+        match &mut self.running {
+            Running::Child(child) => child.try_wait().ok().flatten(),
+            Running::Adopted(adopted) => adopted.try_exit(),
+        }
     }
 
     /// Waits until it ends by itself.
@@ -244,9 +272,12 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail only when it has ended already, which is what is wanted.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // The adopted one does this itself.
+        if let Running::Child(child) = &mut self.running {
+            // Both fail only when it has ended already, which is what is wanted.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 

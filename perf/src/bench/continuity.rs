@@ -37,7 +37,7 @@ pub fn run(plan: &Plan) -> Result<usize> {
     for port in &plan.ports {
         for event in &plan.events {
             let noticed = trial(plan, port, *event);
-            failures += usize::from(!noticed.as_ref().is_ok_and(Noticed::is_unnoticed));
+            failures += usize::from(!noticed.as_ref().is_ok_and(|it| it.keeps(event.promise())));
             match &noticed {
                 Ok(noticed) => println!("{port}, {} times {event}: {noticed}", plan.rounds),
                 Err(error) => println!("{port}, {event}: {error}"),
@@ -69,14 +69,16 @@ fn trial(plan: &Plan, port: &str, event: Event) -> Result<Noticed> {
 fn row(port: &str, event: Event, noticed: &Result<Noticed>) -> Value {
     let name = format!("{port}/{event}");
     match noticed {
-        Ok(noticed) => json!({ "name": name, "noticed": noticed, "held": noticed.is_unnoticed() }),
+        Ok(noticed) => {
+            json!({ "name": name, "noticed": noticed, "held": noticed.keeps(event.promise()) })
+        }
         Err(error) => json!({ "name": name, "error": error.to_string() }),
     }
 }
 
 fn line(port: &str, event: Event, noticed: Option<&Noticed>) -> Vec<String> {
     let figures = noticed.map(|noticed| {
-        let held = if noticed.is_unnoticed() { "yes" } else { "no" };
+        let held = if noticed.keeps(event.promise()) { "yes" } else { "no" };
         let (quiet, meanwhile) = (noticed.quiet, noticed.meanwhile);
         [
             meanwhile.lost.to_string(),

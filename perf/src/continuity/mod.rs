@@ -8,6 +8,7 @@ use crate::measure::echo::{Answered, Echoes};
 use crate::measure::iperf::{Carried, Load, Stream};
 use crate::measure::ping;
 use crate::node::{Deployment, LINK_UP, Node, NodeConfig};
+use crate::service::Manager;
 use crate::{Error, Result, wait};
 use nix::sys::signal::Signal;
 use serde::Serialize;
@@ -22,11 +23,17 @@ pub const LOST_PERCENT: f64 = 0.1;
 /// longer one.
 pub const STALL_MS: f64 = 200.0;
 
+/// The longest stall in milliseconds that a restart may make.
+pub const RESTART_STALL_MS: f64 = 1000.0;
+
 /// How long something may take to happen on a machine that others use too.
 const SOON: Duration = Duration::from_secs(30);
 
 /// Answers that show, after each event, that traffic goes on: half a second of them.
 const GOES_ON: u64 = 500;
+
+/// What says how a node is.
+const STATUS: &str = "stoqctl status --json";
 
 /// What is done to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,11 +42,27 @@ pub enum Event {
     Reload,
     /// `stoqctl pki issue` writes another certificate and key, which a reload takes up.
     Certificate,
+    /// `stoqctl upgrade` has another process take over.
+    Upgrade,
+    /// It is ended and started again, as a service manager does it that keeps descriptors meanwhile.
+    Restart,
 }
 
 impl Event {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Reload, Self::Certificate];
+    pub const ALL: [Self; 4] = [Self::Reload, Self::Certificate, Self::Upgrade, Self::Restart];
+
+    /// What is promised of it.
+    #[must_use]
+    pub const fn promise(self) -> Promise {
+        match self {
+            Self::Reload | Self::Certificate | Self::Upgrade => {
+                Promise { lost_percent: LOST_PERCENT, stall_ms: STALL_MS }
+            }
+            // What comes while nobody is there is lost.
+            Self::Restart => Promise { lost_percent: 100.0, stall_ms: RESTART_STALL_MS },
+        }
+    }
 }
 
 impl fmt::Display for Event {
@@ -47,6 +70,8 @@ impl fmt::Display for Event {
         f.write_str(match self {
             Self::Reload => "reload",
             Self::Certificate => "certificate",
+            Self::Upgrade => "upgrade",
+            Self::Restart => "restart",
         })
     }
 }
@@ -56,8 +81,18 @@ impl FromStr for Event {
 
     fn from_str(word: &str) -> std::result::Result<Self, String> {
         let known = Self::ALL.iter().find(|event| event.to_string() == word);
-        known.copied().ok_or_else(|| format!("expected reload or certificate, got `{word}`"))
+        let expected = "reload, certificate, upgrade or restart";
+        known.copied().ok_or_else(|| format!("expected {expected}, got `{word}`"))
     }
+}
+
+/// What traffic may notice at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Promise {
+    /// Requests lost, in percent.
+    pub lost_percent: f64,
+    /// The longest stall in milliseconds, on a host where no time without events shows a longer one.
+    pub stall_ms: f64,
 }
 
 /// What traffic noticed.
@@ -80,9 +115,9 @@ impl Noticed {
 
     /// Whether it is within what is promised.
     #[must_use]
-    pub fn is_unnoticed(&self) -> bool {
-        let bound = self.quiet.stall_ms.max(STALL_MS);
-        self.lost_percent() <= LOST_PERCENT && self.meanwhile.stall_ms <= bound
+    pub fn keeps(&self, promise: Promise) -> bool {
+        let bound = self.quiet.stall_ms.max(promise.stall_ms);
+        self.lost_percent() <= promise.lost_percent && self.meanwhile.stall_ms <= bound
     }
 }
 
@@ -112,7 +147,10 @@ impl fmt::Display for Noticed {
 #[derive(Debug)]
 pub struct Trial<'bed> {
     deployment: &'bed Deployment<'bed>,
+    config: NodeConfig,
+    managers: [Manager; 2],
     nodes: [Node; 2],
+    restarted: bool,
     echoes: Echoes,
     stream: Stream,
     quiet: Answered,
@@ -132,7 +170,7 @@ impl<'bed> Trial<'bed> {
         quiet: u64,
     ) -> Result<Self> {
         let bed: &Bed = deployment.bed;
-        let (a, b) = deployment.start_both(config)?;
+        let (managers, nodes) = start_both(deployment, config)?;
         let hosts = (bed.a.site_host()?, bed.b.site_host()?);
         for family in Family::BOTH {
             ping::wait_for_answer(hosts.0, Side::B.host(family), LINK_UP)?;
@@ -145,12 +183,13 @@ impl<'bed> Trial<'bed> {
         echoes.wait_for_more(quiet, SOON)?;
         let quiet = echoes.since(begin)?;
         let begin = Instant::now();
-        Ok(Self { deployment, nodes: [a, b], echoes, stream, quiet, begin })
+        let (config, restarted) = (config.clone(), false);
+        Ok(Self { deployment, config, managers, nodes, restarted, echoes, stream, quiet, begin })
     }
 
     /// A node.
     pub fn node(&mut self, side: Side) -> &mut Node {
-        &mut self.nodes[usize::from(side == Side::B)]
+        &mut self.nodes[place(side)]
     }
 
     /// Has an event happen to a node, and waits until it has taken effect and traffic goes on.
@@ -161,8 +200,48 @@ impl<'bed> Trial<'bed> {
         match event {
             Event::Reload => reload(self.node(side))?,
             Event::Certificate => self.swap_certificate(side)?,
+            Event::Upgrade => self.upgrade(side)?,
+            Event::Restart => self.restart(side)?,
         }
+        self.goes_on()
+    }
+
+    /// Waits until traffic has gone on for a while.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] when it does not.
+    pub fn goes_on(&self) -> Result<()> {
         self.echoes.wait_for_more(GOES_ON, SOON)
+    }
+
+    /// Has another process take over, and waits for the end of the one before.
+    fn upgrade(&mut self, side: Side) -> Result<()> {
+        let node = self.node(side);
+        let mut elder = node.upgrade()?;
+        let status = elder.wait_exit(SOON)?;
+        if !status.success() {
+            return Err(elder.failed(&status.to_string()));
+        }
+        let pid = node.process.pid();
+        let known = self.managers[place(side)].main_pid();
+        if known != Some(pid) {
+            return Err(unexpected("stoqd's MAINPID", &format!("{pid}"), &format!("{known:?}")));
+        }
+        Ok(())
+    }
+
+    /// Ends a node and starts it again, with what its service manager kept.
+    fn restart(&mut self, side: Side) -> Result<()> {
+        self.restarted = true;
+        let manager = &self.managers[place(side)];
+        let node = &mut self.nodes[place(side)];
+        node.process.signal(Signal::SIGTERM)?;
+        let status = node.process.wait_exit(SOON)?;
+        if !status.success() {
+            return Err(node.process.failed(&status.to_string()));
+        }
+        *node = self.deployment.start_under(manager, side, &self.config)?;
+        self.nodes.iter_mut().try_for_each(|node| node.wait_for_link("up", LINK_UP).map(drop))
     }
 
     fn swap_certificate(&mut self, side: Side) -> Result<()> {
@@ -173,7 +252,7 @@ impl<'bed> Trial<'bed> {
         reload(node)?;
         let now = serial(node)?;
         if now == before {
-            return Err(unexpected("another certificate in use", &now));
+            return Err(unexpected(STATUS, "another certificate in use", &now));
         }
         Ok(())
     }
@@ -181,7 +260,7 @@ impl<'bed> Trial<'bed> {
     /// Ends the traffic and says what it noticed.
     ///
     /// # Errors
-    /// A TCP connection that was lost, a node that ended, or a link that went down.
+    /// A TCP connection that was lost, a node that ended, or a link that went down without a restart.
     pub fn finish(mut self) -> Result<Noticed> {
         let meanwhile = self.echoes.since(self.begin)?;
         let tcp = self.stream.finish()?;
@@ -190,7 +269,7 @@ impl<'bed> Trial<'bed> {
             if let Some(status) = node.process.try_exit() {
                 return Err(node.process.failed(&status.to_string()));
             }
-            if node.process.log().contains("link down") {
+            if !self.restarted && node.process.log().contains("link down") {
                 return Err(node.process.failed("a link that went down"));
             }
         }
@@ -221,12 +300,28 @@ fn serial(node: &Node) -> Result<String> {
     let serial = status["certificate"]["serial"].as_str();
     serial
         .map(str::to_owned)
-        .ok_or_else(|| unexpected("a certificate's serial", &status.to_string()))
+        .ok_or_else(|| unexpected(STATUS, "a certificate's serial", &status.to_string()))
 }
 
-fn unexpected(expected: &str, got: &str) -> Error {
-    let (expected, got) = (expected.to_owned(), got.to_owned());
-    Error::Output { what: "stoqctl status --json".to_owned(), expected, got }
+fn unexpected(what: &str, expected: &str, got: &str) -> Error {
+    let [what, expected, got] = [what, expected, got].map(str::to_owned);
+    Error::Output { what, expected, got }
+}
+
+/// Starts both nodes, each under a service manager, and waits for the link.
+fn start_both(deployment: &Deployment, config: &NodeConfig) -> Result<([Manager; 2], [Node; 2])> {
+    let manager = |side: Side| {
+        Manager::start(&deployment.bed.folder().join(format!("notify-{}.sock", side.node())))
+    };
+    let managers = [manager(Side::A)?, manager(Side::B)?];
+    let start = |side: Side| deployment.start_under(&managers[place(side)], side, config);
+    let mut nodes = [start(Side::A)?, start(Side::B)?];
+    nodes.iter_mut().try_for_each(|node| node.wait_for_link("up", LINK_UP).map(drop))?;
+    Ok((managers, nodes))
+}
+
+fn place(side: Side) -> usize {
+    usize::from(side == Side::B)
 }
 
 #[cfg(test)]
@@ -238,10 +333,13 @@ mod tests {
         let answered = |lost, stall_ms| Answered { sent: 10_000, lost, stall_ms };
         let tcp = Carried { mbps: 20.0, retransmits: 0, silence_ms: 0 };
         let noticed = |quiet, meanwhile| Noticed { quiet, meanwhile, tcp };
-        assert!(noticed(answered(0, 1.0), answered(10, 200.0)).is_unnoticed());
-        assert!(!noticed(answered(0, 1.0), answered(11, 1.0)).is_unnoticed());
-        assert!(!noticed(answered(0, 1.0), answered(0, 201.0)).is_unnoticed());
+        assert!(noticed(answered(0, 1.0), answered(10, 200.0)).keeps(Event::Reload.promise()));
+        assert!(!noticed(answered(0, 1.0), answered(11, 1.0)).keeps(Event::Reload.promise()));
+        assert!(!noticed(answered(0, 1.0), answered(0, 201.0)).keeps(Event::Reload.promise()));
         let slow = noticed(answered(0, 300.0), answered(0, 250.0));
-        assert!(slow.is_unnoticed(), "the host stalls by itself");
+        assert!(slow.keeps(Event::Reload.promise()), "the host stalls by itself");
+        let restart = |stall_ms| noticed(answered(0, 1.0), answered(400, stall_ms));
+        assert!(restart(1000.0).keeps(Event::Restart.promise()));
+        assert!(!restart(1001.0).keeps(Event::Restart.promise()));
     }
 }

@@ -10,6 +10,7 @@ pub use config::{NodeConfig, core_of};
 
 use crate::bed::{Bed, Namespace, Side};
 use crate::process::{self, Process};
+use crate::service::Manager;
 use crate::workspace::Binaries;
 use crate::{Error, Result};
 use nix::sys::signal::Signal;
@@ -98,7 +99,7 @@ impl Mesh {
 }
 
 /// What it takes to start nodes in a bed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Deployment<'bed> {
     /// The bed that the nodes run in.
     pub bed: &'bed Bed,
@@ -119,6 +120,20 @@ impl<'bed> Deployment<'bed> {
         let folder = bed.folder().join(format!("deployment-{serial}"));
         let mesh = Mesh::create(&folder.join("pki"), MESH, &binaries)?;
         Ok(Self { bed, mesh, folder, binaries })
+    }
+
+    /// The same deployment, which starts a copy of the daemon's program that is its own to replace.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be copied.
+    pub fn with_own_program(&self) -> Result<Self> {
+        let mut own = self.clone();
+        own.binaries.stoqd = self.folder.join("bin").join("stoqd");
+        let folder = self.folder.join("bin");
+        fs::create_dir_all(&folder).map_err(Error::io(format!("create {}", folder.display())))?;
+        let copied = fs::copy(&self.binaries.stoqd, &own.binaries.stoqd);
+        copied.map_err(Error::io(format!("copy to {}", own.binaries.stoqd.display())))?;
+        Ok(own)
     }
 
     /// The programs in use.
@@ -156,12 +171,33 @@ impl<'bed> Deployment<'bed> {
     /// # Errors
     /// When the file cannot be written or the daemon not started.
     pub fn start(&self, side: Side, config: &NodeConfig) -> Result<Node> {
+        self.start_by(side, config, |namespace, log, program, words| {
+            Process::spawn(namespace, log, program, words)
+        })
+    }
+
+    /// As [`Deployment::start`], under a service manager.
+    ///
+    /// # Errors
+    /// When the file cannot be written or the daemon not started.
+    pub fn start_under(&self, manager: &Manager, side: Side, config: &NodeConfig) -> Result<Node> {
+        self.start_by(side, config, |namespace, log, program, words| {
+            manager.spawn(namespace, log, program, words)
+        })
+    }
+
+    fn start_by(
+        &self,
+        side: Side,
+        config: &NodeConfig,
+        spawn: impl FnOnce(&Namespace, &Path, &Path, [&Path; 2]) -> Result<Process>,
+    ) -> Result<Node> {
         let file = self.write(side, config)?;
         let serial = STARTS.fetch_add(1, Ordering::Relaxed);
         let log = self.bed.folder().join(format!("stoqd-{}-{serial}.log", side.node()));
         let namespace = self.bed.edge(side).namespace.clone();
         let words = [Path::new("--config"), file.as_path()];
-        let process = Process::spawn(&namespace, &log, &self.binaries.stoqd, words)?;
+        let process = spawn(&namespace, &log, &self.binaries.stoqd, words)?;
         let socket = self.home(side).join("stoqd.sock");
         Ok(Node { side, process, namespace, socket, stoqctl: self.binaries.stoqctl.clone() })
     }
@@ -216,6 +252,22 @@ impl Node {
             expected: "one JSON object".to_owned(),
             got: format!("{error} in {printed}"),
         })
+    }
+
+    /// Has it hand over to a new process of the program at its path, which is this node from then on. Gives the
+    /// old process, which ends by itself.
+    ///
+    /// # Errors
+    /// [`Error::Command`] with why the old process goes on.
+    pub fn upgrade(&mut self) -> Result<Process> {
+        let printed = self.ctl(&["upgrade", "--json"])?;
+        let pid = serde_json::from_str::<Value>(&printed).ok().and_then(|it| it["pid"].as_u64());
+        let pid = pid.and_then(|pid| u32::try_from(pid).ok()).ok_or_else(|| Error::Output {
+            what: "stoqctl upgrade --json".to_owned(),
+            expected: "the process that carries the traffic".to_owned(),
+            got: printed.clone(),
+        })?;
+        self.process.succeed(pid)
     }
 
     /// Waits until its link to the other edge is in this state; gives the link.
