@@ -223,11 +223,11 @@ impl<'bed> Trial<'bed> {
             return Err(elder.failed(&status.to_string()));
         }
         let pid = node.process.pid();
-        let known = self.managers[place(side)].main_pid();
-        if known != Some(pid) {
-            return Err(unexpected("stoqd's MAINPID", &format!("{pid}"), &format!("{known:?}")));
-        }
-        Ok(())
+        let manager = &self.managers[place(side)];
+        wait::until("MAINPID of the process that took over", SOON, || match manager.main_pid() {
+            Some(known) if known == pid => Ok(()),
+            known => Err(format!("{known:?} instead of {pid}")),
+        })
     }
 
     /// Ends a node and starts it again, with what its service manager kept.

@@ -75,8 +75,8 @@ mod tests {
     #[test]
     fn how_a_childs_child_ended_is_known() {
         set_child_subreaper(true).unwrap();
-        // The shell ends at once, and leaves the one that it started.
-        let script = "sh -c 'read line; exit 7' <&0 & echo $!";
+        // The shell ends at once, and leaves the one that it started, which must not hold its output.
+        let script = "sh -c 'read line; exit 7' <&0 >/dev/null & echo $!";
         let mut shell = Command::new("sh");
         shell.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut shell = shell.spawn().unwrap();

@@ -215,6 +215,13 @@ const AUTHORITY: Row = Row {
     },
 };
 
+/// Of every file here: a link that traffic puts into another tier would replace its connection.
+fn steady(fixture: &Fixture) -> NodeConfig {
+    let mut config = fixture.config();
+    config.set("tier.readings", "240").set("tier.stay_s", "3600");
+    config
+}
+
 /// Every key of the reference that a reload applies is in a row or tested elsewhere.
 fn covers_the_reference() {
     let path = workspace::root().join("docs/configuration.md");
@@ -252,7 +259,7 @@ struct World<'bed> {
 
 impl<'bed> World<'bed> {
     fn start(fixture: &'bed Fixture<'bed>) -> Self {
-        let (a, b) = fixture.start();
+        let (a, b) = fixture.deployment.start_both(&steady(fixture)).unwrap();
         fixture.wait_for_sites(SOON);
         fixture.bed.a.namespace.nft(COUNTERS).unwrap();
         let hosts = (fixture.host(Side::A), fixture.host(Side::B));
@@ -260,7 +267,7 @@ impl<'bed> World<'bed> {
         let service = UnixListener::bind(fixture.bed.folder().join("late.sock")).unwrap();
         service.set_nonblocking(true).unwrap();
         let serial = serial_of(&a);
-        let file = fixture.deployment.write(Side::A, &fixture.config()).unwrap();
+        let file = fixture.deployment.write(Side::A, &steady(fixture)).unwrap();
         let socket = file.with_file_name("stoqd.sock");
         // The folder of the keys is root's alone; the users of this test have to pass to the socket.
         for folder in socket.ancestors().skip(1).take(2) {
@@ -273,7 +280,7 @@ impl<'bed> World<'bed> {
     fn try_out(&mut self, row: &Row) {
         let seen = |world: &Self| (row.seen)(world);
         assert!(seen(self).is_err(), "{:?} have their effect before they are set", row.keys);
-        let mut config = self.fixture.config();
+        let mut config = steady(self.fixture);
         let more = (row.change)(self, &mut config);
         self.dialled_before = self.count("elsewhere");
         self.write(&config, &more);
@@ -282,7 +289,7 @@ impl<'bed> World<'bed> {
         if row.carries {
             self.goes_on();
         }
-        self.write(&self.fixture.config(), "");
+        self.write(&steady(self.fixture), "");
         reload(&mut self.a).unwrap();
         self.dialled_before = u64::MAX;
         wait::until(&format!("the end of {:?}", row.keys), PATIENCE, || match seen(self) {
@@ -294,8 +301,8 @@ impl<'bed> World<'bed> {
     }
 
     fn refusals_change_nothing(&mut self) {
-        let good = self.write(&self.fixture.config(), "");
-        let mut unreadable = self.fixture.config();
+        let good = self.write(&steady(self.fixture), "");
+        let mut unreadable = steady(self.fixture);
         unreadable
             .set("identity.certificate", "\"/nowhere/node.crt\"")
             .set("tunnel.routes", "\"off\"");
@@ -313,7 +320,7 @@ impl<'bed> World<'bed> {
             assert_eq!(self.serial(), self.serial);
             self.goes_on();
         }
-        self.write(&self.fixture.config(), "");
+        self.write(&steady(self.fixture), "");
         assert!(self.a.ctl(&["reload"]).is_ok(), "an unchanged file");
     }
 
@@ -322,7 +329,7 @@ impl<'bed> World<'bed> {
         let folder = self.folder("foreign");
         let binaries = self.fixture.deployment.binaries();
         let foreign = stoq_perf::node::Mesh::create(&folder, "elsewhere", binaries).unwrap();
-        let mut config = self.fixture.config();
+        let mut config = steady(self.fixture);
         config.set("tunnel.routes", "\"off\"");
         for (key, file) in [("certificate", "node.crt"), ("key", "node.key")] {
             let path = foreign.identity(Side::A).join(file);
