@@ -17,7 +17,8 @@ pub(crate) type Key = usize;
 pub(crate) const SLOTS_MAX: u8 = 64;
 
 /// Two connections for one slot, one from each side and no further apart than this, are the two
-/// halves of a simultaneous dial; otherwise the later one replaces the earlier.
+/// halves of a simultaneous dial, unless one of them was meant to replace; otherwise the later one
+/// replaces the earlier.
 const SIMULTANEOUS: Duration = Duration::from_secs(5);
 
 /// How long a replaced connection is kept after the last packet of the peer. Both ends move their flows
@@ -36,6 +37,8 @@ const FADING_MAX: usize = 4;
 pub(crate) struct Member {
     pub key: Key,
     pub dialled_here: bool,
+    /// Whether its dialler meant it to replace another one (purpose 1 of HELLO).
+    pub replaces: bool,
     pub ready_at: Instant,
 }
 
@@ -95,7 +98,13 @@ impl Slot {
         };
         let simultaneous = old.dialled_here != new.dialled_here
             && now.saturating_duration_since(old.ready_at) < SIMULTANEOUS;
-        if simultaneous && new.dialled_here != local_wins && !self.suspect {
+        // The peer's other process, for instance, dials what this node has dialled a moment ago.
+        let loses = match (old.replaces, new.replaces) {
+            (false, true) => false,
+            (true, false) => true,
+            _ => new.dialled_here != local_wins,
+        };
+        if simultaneous && loses && !self.suspect {
             return Admission::Refused;
         }
         if let Some((unused, _)) = self.next.take() {
@@ -213,7 +222,7 @@ mod tests {
     }
 
     fn member(key: Key, dialled_here: bool, ready_at: Instant) -> Member {
-        Member { key, dialled_here, ready_at }
+        Member { key, dialled_here, replaces: false, ready_at }
     }
 
     #[test]
@@ -230,6 +239,25 @@ mod tests {
                 assert_eq!(admitted == Admission::Taken, second == 1);
                 slot.poll_switch(true, now);
                 assert_eq!(slot.current.unwrap().key, 1);
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_meant_to_replace_wins_whoever_dialled_and_in_any_order() {
+        let now = Instant::now();
+        for winner_side in [true, false] {
+            for local_wins in [true, false] {
+                let first = member(1, !winner_side, now);
+                let replaces = Member { replaces: true, ..member(2, winner_side, now) };
+                for order in [[first, replaces], [replaces, first]] {
+                    let mut slot = slot();
+                    slot.admit(order[0], local_wins, PATIENCE);
+                    let admitted = slot.admit(order[1], local_wins, PATIENCE);
+                    assert_eq!(admitted == Admission::Taken, order[1].replaces);
+                    slot.poll_switch(true, now);
+                    assert_eq!(slot.current.unwrap().key, 2);
+                }
             }
         }
     }

@@ -15,8 +15,8 @@ use stoq_buffer::PacketBuf;
 /// Longer than a replaced connection is kept when nothing comes on it.
 const LONG: Duration = Duration::from_millis(3500);
 
-/// The elder, the heir, and their peer.
-struct Bed([Node; 3]);
+/// The elder, the heir, and their peer, and the name of the peer.
+struct Bed([Node; 3], &'static str);
 
 const ELDER: usize = 0;
 const HEIR: usize = 1;
@@ -25,19 +25,24 @@ const PEER: usize = 2;
 impl Bed {
     /// The elder and its peer are linked; `dials` says whether by the elder. The heir knows nobody yet.
     fn new(dials: bool) -> Self {
-        let dir = pki(&["edge-a", "edge-b"]);
+        Self::between("edge-a", "edge-b", dials)
+    }
+
+    /// The same with another name of the node, and of its peer.
+    fn between(own: &'static str, other: &'static str, dials: bool) -> Self {
+        let dir = pki(&[own, other]);
         let node = |name, address, generation| {
             let boot = BootId { started_ns: 1, random: 7 };
             let own = credentials(dir.path(), name);
             Node::of_run(own, address, Settings::default(), (generation, boot), 0)
         };
-        let elder = node("edge-a", "[fd00::1]:9292", 1);
-        let heir = node("edge-a", "[fd00::1]:9293", 2);
-        let peer = node("edge-b", "[fd00::2]:9292", 1);
-        let mut bed = Self([elder, heir, peer]);
+        let elder = node(own, "[fd00::1]:9292", 1);
+        let heir = node(own, "[fd00::1]:9293", 2);
+        let peer = node(other, "[fd00::2]:9292", 1);
+        let mut bed = Self([elder, heir, peer], other);
         let at = bed.0.each_ref().map(|node| node.address);
-        bed.0[ELDER].peer(0, "edge-b", if dials { &at[PEER..] } else { &[] });
-        bed.0[PEER].peer(0, "edge-a", if dials { &[] } else { &at[..1] });
+        bed.0[ELDER].peer(0, other, if dials { &at[PEER..] } else { &[] });
+        bed.0[PEER].peer(0, own, if dials { &[] } else { &at[..1] });
         bed.until(|nodes| nodes[ELDER].is_up() && nodes[PEER].is_up());
         bed
     }
@@ -49,7 +54,8 @@ impl Bed {
         let at = self.0.each_ref().map(|node| node.address);
         self.0[ELDER].endpoint.stand_aside(true, now);
         self.0[ELDER].endpoint.ask_for_successors(None);
-        self.0[HEIR].peer(0, "edge-b", if dials { &at[PEER..] } else { &[] });
+        self.0[HEIR].endpoint.succeed();
+        self.0[HEIR].peer(0, self.1, if dials { &at[PEER..] } else { &[] });
         if !dials {
             self.0[PEER].peer(0, "edge-a", &at[HEIR..PEER]);
         }
@@ -154,6 +160,19 @@ fn one_that_stands_aside_keeps_its_connections_and_makes_none() {
     let begun = Instant::now();
     bed.until(|_| begun.elapsed() >= Duration::from_secs(1));
     assert_eq!((bed.0[ELDER].endpoint.handshake_count(), bed.0[ELDER].sent), (0, before));
+}
+
+#[test]
+fn a_link_that_the_peer_has_dialled_a_moment_ago_moves_all_the_same() {
+    // In a simultaneous dial the peer's connection would win.
+    let mut bed = Bed::between("edge-b", "edge-a", false);
+    bed.hand_over(true);
+    bed.send(PEER, 0..10);
+    bed.until(|nodes| nodes[HEIR].received.len() == 10);
+    bed.0[ELDER].endpoint.leave(Instant::now());
+    bed.until(|nodes| nodes[ELDER].endpoint.is_drained());
+    bed.until(|nodes| nodes[PEER].endpoint.connection_count() == 1);
+    assert!(!bed.went_down(PEER) && !bed.went_down(HEIR));
 }
 
 #[test]

@@ -284,7 +284,8 @@ impl Endpoint {
         let features = self.features();
         let conn = self.conns.get(key)?;
         let (peer, slot) = (conn.peer?, conn.slot);
-        let replaces = matches!(conn.origin, Origin::Dialled { replaces: true, .. });
+        let replaces = matches!(conn.origin, Origin::Dialled { replaces: true, .. })
+            || self.role.succeeds();
         let lane = self.links.get_mut(peer.0 as usize)?.as_mut()?.lane_or_new(slot)?;
         let replaced = lane.dialled;
         lane.dialled = lane.dialled.wrapping_add(1);
@@ -366,7 +367,8 @@ impl Endpoint {
         let Some(lane) = link.lane_or_new(slot) else {
             return self.close(key, Code::ControlInvalid, b"slot beyond the maximum");
         };
-        let member = Member { key, dialled_here, ready_at: now };
+        let replaces = matches!(hello.purpose, Purpose::Replace { .. });
+        let member = Member { key, dialled_here, replaces, ready_at: now };
         if lane.slot.admit(member, local_wins, patience) == Admission::Refused {
             return self.close(key, Code::Superseded, b"the other half of a simultaneous dial won");
         }

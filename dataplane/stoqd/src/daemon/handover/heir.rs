@@ -1,7 +1,9 @@
 //! The heir's part: takes what the elder gives, says when it has the links, and carries on.
 
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use stoq::control::BootId;
@@ -12,6 +14,10 @@ use crate::broker::Channel;
 use crate::inherit::{Inherited, Living};
 use crate::manager;
 use crate::worker::{Command, Step};
+
+/// How long a link has been up when it counts: a peer that prefers a connection of its own refuses this
+/// end's within a round trip of HELLO, and the elder must not be gone then.
+const STEADY: Duration = Duration::from_millis(500);
 
 /// The process that this one takes over from.
 pub(in super::super) struct Elder {
@@ -74,8 +80,10 @@ impl Elder {
     }
 
     fn wait_for_go(&self, shared: &Shared) -> io::Result<()> {
+        let mut up = HashMap::new();
         loop {
-            send(&self.channel, &ToElder::Missing(self.missing(shared)), &[])?;
+            let missing = self.missing(shared, &mut up);
+            send(&self.channel, &ToElder::Missing(missing), &[])?;
             if self.channel.wait(TELL_EVERY_MS)? {
                 return match receive(&self.channel)?.0 {
                     ToHeir::Go => Ok(()),
@@ -85,12 +93,16 @@ impl Elder {
         }
     }
 
-    /// The elder's links that are not up here, but those to peers that the configuration has no more.
-    fn missing(&self, shared: &Shared) -> Vec<String> {
-        let up = shared.links_up();
-        let names: Vec<String> = shared.peer_names().into_iter().map(|(_, name)| name).collect();
+    /// The elder's links that are not up here for good, but those to peers that the configuration has no
+    /// more. `up` is since when each is up.
+    fn missing(&self, shared: &Shared, up: &mut HashMap<String, Instant>) -> Vec<String> {
+        let (now, here) = (Instant::now(), shared.links_up());
+        up.retain(|name, _| here.contains(name));
+        here.into_iter().for_each(|name| drop(up.entry(name).or_insert(now)));
+        let names: HashSet<String> = shared.peer_names().into_iter().map(|(_, name)| name).collect();
         let wanted = self.living.links.iter().filter(|name| names.contains(*name));
-        wanted.filter(|name| !up.contains(*name)).take(MISSING_MAX).cloned().collect()
+        let is_up = |name: &String| up.get(name).is_some_and(|&since| now - since >= STEADY);
+        wanted.filter(|name| !is_up(name)).take(MISSING_MAX).cloned().collect()
     }
 
     /// Waits for the elder's end on a thread, and takes what only one process can have.
