@@ -16,10 +16,10 @@ pub(crate) type Key = usize;
 /// Most slots of a link: more workers than any edge host has cores.
 pub(crate) const SLOTS_MAX: u8 = 64;
 
-/// Two connections for one slot, one from each side and no further apart than this, are the two
-/// halves of a simultaneous dial, unless one of them was meant to replace; otherwise the later one
-/// replaces the earlier.
-const SIMULTANEOUS: Duration = Duration::from_secs(5);
+/// Two connections for one slot, one from each side, are the two halves of a simultaneous dial if the later
+/// one began no longer than this after the earlier was ready: its first packet may have been on the way, and
+/// may have been lost once. Otherwise the later one replaces the earlier.
+const SIMULTANEOUS: Duration = Duration::from_secs(1);
 
 /// How long a replaced connection is kept after the last packet of the peer. Both ends move their flows
 /// within one probe timeout of the successor's HELLO, and packets in flight need one round trip more.
@@ -37,8 +37,8 @@ const FADING_MAX: usize = 4;
 pub(crate) struct Member {
     pub key: Key,
     pub dialled_here: bool,
-    /// Whether its dialler meant it to replace another one (purpose 1 of HELLO).
-    pub replaces: bool,
+    /// When its first packet was made, or came.
+    pub began: Instant,
     pub ready_at: Instant,
 }
 
@@ -97,14 +97,8 @@ impl Slot {
             return Admission::Taken;
         };
         let simultaneous = old.dialled_here != new.dialled_here
-            && now.saturating_duration_since(old.ready_at) < SIMULTANEOUS;
-        // The peer's other process, for instance, dials what this node has dialled a moment ago.
-        let loses = match (old.replaces, new.replaces) {
-            (false, true) => false,
-            (true, false) => true,
-            _ => new.dialled_here != local_wins,
-        };
-        if simultaneous && loses && !self.suspect {
+            && new.began.saturating_duration_since(old.ready_at) < SIMULTANEOUS;
+        if simultaneous && new.dialled_here != local_wins && !self.suspect {
             return Admission::Refused;
         }
         if let Some((unused, _)) = self.next.take() {
@@ -222,7 +216,7 @@ mod tests {
     }
 
     fn member(key: Key, dialled_here: bool, ready_at: Instant) -> Member {
-        Member { key, dialled_here, replaces: false, ready_at }
+        Member { key, dialled_here, began: ready_at, ready_at }
     }
 
     #[test]
@@ -244,21 +238,18 @@ mod tests {
     }
 
     #[test]
-    fn what_was_meant_to_replace_wins_whoever_dialled_and_in_any_order() {
+    fn one_that_was_begun_when_the_other_was_known_replaces_it() {
         let now = Instant::now();
-        for winner_side in [true, false] {
-            for local_wins in [true, false] {
-                let first = member(1, !winner_side, now);
-                let replaces = Member { replaces: true, ..member(2, winner_side, now) };
-                for order in [[first, replaces], [replaces, first]] {
-                    let mut slot = slot();
-                    slot.admit(order[0], local_wins, PATIENCE);
-                    let admitted = slot.admit(order[1], local_wins, PATIENCE);
-                    assert_eq!(admitted == Admission::Taken, order[1].replaces);
-                    slot.poll_switch(true, now);
-                    assert_eq!(slot.current.unwrap().key, 2);
-                }
-            }
+        for local_wins in [true, false] {
+            let mut slot = slot();
+            slot.admit(member(1, local_wins, now), local_wins, PATIENCE);
+            // However long its handshake takes.
+            let half = Member { began: now, ..member(2, !local_wins, now + SIMULTANEOUS * 4) };
+            assert_eq!(slot.admit(half, local_wins, PATIENCE), Admission::Refused);
+            let later = member(3, !local_wins, now + SIMULTANEOUS);
+            assert_eq!(slot.admit(later, local_wins, PATIENCE), Admission::Taken);
+            slot.poll_switch(true, now);
+            assert_eq!(slot.current.unwrap().key, 3);
         }
     }
 

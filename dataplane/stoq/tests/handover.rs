@@ -15,6 +15,9 @@ use stoq_buffer::PacketBuf;
 /// Longer than a replaced connection is kept when nothing comes on it.
 const LONG: Duration = Duration::from_millis(3500);
 
+/// As long as the halves of a simultaneous dial may be apart.
+const SIMULTANEOUS: Duration = Duration::from_secs(1);
+
 /// The elder, the heir, and their peer, and the name of the peer.
 struct Bed([Node; 3], &'static str);
 
@@ -54,7 +57,6 @@ impl Bed {
         let at = self.0.each_ref().map(|node| node.address);
         self.0[ELDER].endpoint.stand_aside(true, now);
         self.0[ELDER].endpoint.ask_for_successors(None);
-        self.0[HEIR].endpoint.succeed();
         self.0[HEIR].peer(0, self.1, if dials { &at[PEER..] } else { &[] });
         if !dials {
             self.0[PEER].peer(0, "edge-a", &at[HEIR..PEER]);
@@ -166,6 +168,8 @@ fn one_that_stands_aside_keeps_its_connections_and_makes_none() {
 fn a_link_that_the_peer_has_dialled_a_moment_ago_moves_all_the_same() {
     // In a simultaneous dial the peer's connection would win.
     let mut bed = Bed::between("edge-b", "edge-a", false);
+    let linked = Instant::now();
+    bed.until(|_| linked.elapsed() >= SIMULTANEOUS);
     bed.hand_over(true);
     bed.send(PEER, 0..10);
     bed.until(|nodes| nodes[HEIR].received.len() == 10);

@@ -27,10 +27,8 @@ const STREAMS_LOOK: Duration = Duration::from_secs(1);
 /// What this endpoint is in a hand-over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
-    /// None is under way.
+    /// None is under way, or it is the one that takes over.
     Serving,
-    /// It takes over: what it dials replaces connections of the other process.
-    Succeeding,
     /// Another process makes connections for this node; those that are here carry on.
     Aside,
     /// The other process carries all; what is still on the way here is taken, since when.
@@ -40,12 +38,7 @@ pub(super) enum Role {
 impl Role {
     /// Whether connections are dialled and accepted.
     pub fn makes_connections(self) -> bool {
-        matches!(self, Self::Serving | Self::Succeeding)
-    }
-
-    /// Whether what is dialled replaces what another process has.
-    pub fn succeeds(self) -> bool {
-        self == Self::Succeeding
+        self == Self::Serving
     }
 
     /// Whether its links are another process's.
@@ -57,18 +50,12 @@ impl Role {
     pub fn keepalive(self, usual: Duration) -> Duration {
         match self {
             Self::Aside => ASIDE_KEEPALIVE,
-            Self::Serving | Self::Succeeding | Self::Leaving(_) => usual,
+            Self::Serving | Self::Leaving(_) => usual,
         }
     }
 }
 
 impl Endpoint {
-    /// From now on, until [`Endpoint::stand_aside`] is told `false`, what this endpoint dials is meant to
-    /// replace the connections of another process of this node, whose numbers it does not know.
-    pub fn succeed(&mut self) {
-        self.role = Role::Succeeding;
-    }
-
     /// Leaves making connections to another process of this node, or takes it up again. What is there
     /// carries on, and is kept open by a PING each second also when peers have moved to the other's.
     pub fn stand_aside(&mut self, aside: bool, now: Instant) {

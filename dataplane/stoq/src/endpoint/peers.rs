@@ -284,8 +284,7 @@ impl Endpoint {
         let features = self.features();
         let conn = self.conns.get(key)?;
         let (peer, slot) = (conn.peer?, conn.slot);
-        let replaces = matches!(conn.origin, Origin::Dialled { replaces: true, .. })
-            || self.role.succeeds();
+        let replaces = matches!(conn.origin, Origin::Dialled { replaces: true, .. });
         let lane = self.links.get_mut(peer.0 as usize)?.as_mut()?.lane_or_new(slot)?;
         let replaced = lane.dialled;
         lane.dialled = lane.dialled.wrapping_add(1);
@@ -355,7 +354,7 @@ impl Endpoint {
     pub(super) fn ready(&mut self, key: Key, peer: PeerId, hello: &Hello, now: Instant) {
         let local_wins = self.local_wins(peer);
         let Some(conn) = self.conns.get(key) else { return };
-        let (slot, dialled_here) = (conn.slot, conn.dialled_here());
+        let (slot, dialled_here, began) = (conn.slot, conn.dialled_here(), conn.started);
         let endpoint = conn.path.remote;
         let (worker, workers) = (self.local.worker, self.local.workers);
         let patience = self.patience(peer, slot);
@@ -367,8 +366,7 @@ impl Endpoint {
         let Some(lane) = link.lane_or_new(slot) else {
             return self.close(key, Code::ControlInvalid, b"slot beyond the maximum");
         };
-        let replaces = matches!(hello.purpose, Purpose::Replace { .. });
-        let member = Member { key, dialled_here, replaces, ready_at: now };
+        let member = Member { key, dialled_here, began, ready_at: now };
         if lane.slot.admit(member, local_wins, patience) == Admission::Refused {
             return self.close(key, Code::Superseded, b"the other half of a simultaneous dial won");
         }

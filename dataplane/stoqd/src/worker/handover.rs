@@ -19,14 +19,14 @@ const LOOK: Duration = Duration::from_millis(1);
 /// What a worker does of a hand-over.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// Another process of this node makes connections now.
-    Aside,
+    /// Another process of this node makes connections now, or no more.
+    Aside(bool),
     /// Have these peers dial again, or those that this node cannot dial.
     Ask(Option<Arc<[PeerId]>>),
     /// Leave the tunnel device to another process, and tell when everything read from it has arrived, or
     /// has had its time.
     Yield(Sender<()>),
-    /// Read the tunnel device, and make connections as usual.
+    /// Read the tunnel device.
     Serve,
     /// Wait until the peers have closed every connection, and end.
     Leave,
@@ -58,7 +58,7 @@ impl Worker {
     /// Does its part of a hand-over.
     pub(super) fn hand_over(&mut self, step: Step, now: Instant) {
         match step {
-            Step::Aside => self.endpoint.stand_aside(true, now),
+            Step::Aside(aside) => self.endpoint.stand_aside(aside, now),
             Step::Ask(peers) => self.endpoint.ask_for_successors(peers.as_deref()),
             Step::Yield(reply) => {
                 let unwatched =
@@ -69,7 +69,6 @@ impl Worker {
                 self.reading = Reading::Yielded(reply, now + SETTLE_MAX);
             }
             Step::Serve => {
-                self.endpoint.stand_aside(false, now);
                 if let Err(error) = self.read_from_now_on() {
                     tracing::error!("{error}");
                 }

@@ -234,8 +234,6 @@ impl Worker {
         };
         if setup.reads {
             worker.read_from_now_on()?;
-        } else {
-            worker.endpoint.succeed();
         }
         worker.watch()?;
         Ok(worker)

@@ -125,7 +125,7 @@ impl Shared {
         let heirs = NonZeroU8::new(heirs).ok_or(HandOverError::Disorder { task })?;
         self.steer(Some(heirs))?;
         let step = |step: Step| self.send_all(|| Command::HandOver(step.clone()));
-        step(Step::Aside);
+        step(Step::Aside(true));
         step(Step::Ask(None));
         send(channel, &ToHeir::Steered, &[]).map_err(silent("open its sockets"))?;
         self.wait_for_links(channel)?;
@@ -208,6 +208,7 @@ impl Shared {
             tracing::error!("{error}");
         }
         self.send_all(|| Command::HandOver(Step::Serve));
+        self.send_all(|| Command::HandOver(Step::Aside(false)));
         self.serve_again();
         self.set_bypass_aside(false);
     }

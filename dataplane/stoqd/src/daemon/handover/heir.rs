@@ -15,8 +15,8 @@ use crate::inherit::{Inherited, Living};
 use crate::manager;
 use crate::worker::{Command, Step};
 
-/// How long a link has been up when it counts: a peer that prefers a connection of its own refuses this
-/// end's within a round trip of HELLO, and the elder must not be gone then.
+/// How long a link has been up when it counts: a peer that takes it for the lesser half of a simultaneous
+/// dial refuses it within a round trip of HELLO, and the elder must not be gone then.
 const STEADY: Duration = Duration::from_millis(500);
 
 /// The process that this one takes over from.
@@ -98,8 +98,11 @@ impl Elder {
     fn missing(&self, shared: &Shared, up: &mut HashMap<String, Instant>) -> Vec<String> {
         let (now, here) = (Instant::now(), shared.links_up());
         up.retain(|name, _| here.contains(name));
-        here.into_iter().for_each(|name| drop(up.entry(name).or_insert(now)));
-        let names: HashSet<String> = shared.peer_names().into_iter().map(|(_, name)| name).collect();
+        for name in here {
+            up.entry(name).or_insert(now);
+        }
+        let names: HashSet<String> =
+            shared.peer_names().into_iter().map(|(_, name)| name).collect();
         let wanted = self.living.links.iter().filter(|name| names.contains(*name));
         let is_up = |name: &String| up.get(name).is_some_and(|&since| now - since >= STEADY);
         wanted.filter(|name| !is_up(name)).take(MISSING_MAX).cloned().collect()
