@@ -100,7 +100,9 @@ impl Manager {
         let mut command = namespace.command("bash");
         command.arg("-c").arg(script).arg(program).args(arguments);
         command.env("NOTIFY_SOCKET", &self.path).env("WATCHDOG_USEC", WATCHDOG_US);
-        command.env("LISTEN_FDS", copies.len().to_string()).env("LISTEN_FDNAMES", names);
+        if !copies.is_empty() {
+            command.env("LISTEN_FDS", copies.len().to_string()).env("LISTEN_FDNAMES", names);
+        }
         Process::spawn_command(command, program, log)
     }
 

@@ -80,6 +80,8 @@ pub struct Living {
     pub links: Vec<String>,
     /// Its packets went past the kernel.
     pub bypass: bool,
+    /// Its number in connection IDs.
+    pub generation: u16,
 }
 
 impl Living {
@@ -120,8 +122,8 @@ impl Will {
 pub struct Inherited {
     /// Queues of the tunnel device.
     pub tunnel: Vec<OwnedFd>,
-    control: Option<OwnedFd>,
-    metrics: Option<OwnedFd>,
+    control: Vec<OwnedFd>,
+    metrics: Vec<OwnedFd>,
     /// The rest.
     pub will: Will,
     /// The process before runs still, and hands over.
@@ -138,26 +140,28 @@ impl Inherited {
         for (kind, fd) in fds {
             match kind {
                 Kind::Tunnel => inherited.tunnel.push(fd),
-                Kind::Control => inherited.control = Some(fd),
-                Kind::Metrics => inherited.metrics = Some(fd),
+                Kind::Control => inherited.control.push(fd),
+                Kind::Metrics => inherited.metrics.push(fd),
                 Kind::Will => inherited.will = Will::from_fd(fd)?,
             }
         }
         Ok(inherited)
     }
 
-    /// The control socket's listener, if it is this path's.
+    /// The control socket's listener, if one is this path's; the others are closed.
     pub fn take_control(&mut self, path: &Path) -> Option<UnixListener> {
-        let listener = UnixListener::from(self.control.take()?);
-        let address = listener.local_addr().ok()?;
+        let mut left = std::mem::take(&mut self.control).into_iter().map(UnixListener::from);
         // The path must still lead to it: a stranger may have taken its place.
-        (address.as_pathname() == Some(path) && path.exists()).then_some(listener)
+        left.find(|listener| {
+            let address = listener.local_addr();
+            address.is_ok_and(|address| address.as_pathname() == Some(path)) && path.exists()
+        })
     }
 
-    /// The metrics' listener, if it is this address's.
+    /// The metrics' listener, if one is this address's; the others are closed.
     pub fn take_metrics(&mut self, address: SocketAddr) -> Option<TcpListener> {
-        let listener = TcpListener::from(self.metrics.take()?);
-        listener.local_addr().is_ok_and(|bound| bound == address).then_some(listener)
+        let mut left = std::mem::take(&mut self.metrics).into_iter().map(TcpListener::from);
+        left.find(|listener| listener.local_addr().is_ok_and(|bound| bound == address))
     }
 }
 
@@ -189,7 +193,12 @@ mod tests {
     use super::*;
 
     fn will() -> Will {
-        let living = Living { boot: (7, u128::MAX), links: vec!["edge-b".into()], bypass: true };
+        let living = Living {
+            boot: (7, u128::MAX),
+            links: vec!["edge-b".into()],
+            bypass: true,
+            generation: 3,
+        };
         let routes = vec![("10.2.0.0/16".into(), false)];
         Will { version: VERSION, routes, living: Some(living) }
     }
@@ -211,6 +220,17 @@ mod tests {
         assert!(inherited.take_control(&path).is_some());
         assert!(inherited.take_metrics(at).is_some());
         assert!(inherited.take_metrics(at).is_none(), "taken once");
+    }
+
+    #[test]
+    fn of_listeners_of_more_than_one_address_the_right_one_is_taken() {
+        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        for wanted in &listeners {
+            let copies = listeners.iter().map(|listener| listener.try_clone().unwrap().into());
+            let mut inherited = Inherited::new(copies.map(|fd| (Kind::Metrics, fd))).unwrap();
+            let at = wanted.local_addr().unwrap();
+            assert_eq!(inherited.take_metrics(at).unwrap().local_addr().unwrap(), at);
+        }
     }
 
     #[test]

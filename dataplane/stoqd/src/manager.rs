@@ -44,6 +44,8 @@ pub fn is_there() -> bool {
 pub fn ready(estate: &Estate) {
     let pid = std::process::id();
     notify(&[NotifyState::MainPid(pid), NotifyState::Ready]);
+    // Those of an address that the configuration has no more would hold it for ever.
+    [Kind::Control, Kind::Metrics].into_iter().for_each(forget);
     estate.iter().for_each(store);
 }
 

@@ -57,7 +57,8 @@ impl Role {
 
 impl Endpoint {
     /// Leaves making connections to another process of this node, or takes it up again. What is there
-    /// carries on, and is kept open by a PING each second also when peers have moved to the other's.
+    /// carries on, and is kept open by a PING each second also when peers have moved to the other's. Taking it
+    /// up replaces every connection: a peer may still wait for the other process.
     pub fn stand_aside(&mut self, aside: bool, now: Instant) {
         self.role = if aside { Role::Aside } else { Role::Serving };
         for key in self.conns.iter().map(|(key, _)| key).collect::<Vec<_>>() {
@@ -66,6 +67,9 @@ impl Endpoint {
         let peers = self.links.iter().flatten().map(|link| link.peer.id);
         for peer in peers.collect::<Vec<_>>() {
             self.want_connections(peer, now);
+        }
+        if !aside {
+            self.replace_all(now);
         }
     }
 

@@ -168,9 +168,10 @@ impl Server {
             bypass: Bypass::default(),
             left: left.tunnel,
             has_elder: left.has_elder,
-            program: std::env::current_exe(),
+            program: program(),
             heir: None,
-            keeps_routes: false,
+            // Until it is this process' turn: one that never gets it must not take the elder's away.
+            keeps_routes: left.has_elder,
         }
     }
 
@@ -331,6 +332,13 @@ impl Server {
             let _ = self.remove_route(&prefix);
         }
     }
+}
+
+/// The path that this program was started by, which may be a link to another version tomorrow, if it is a
+/// whole one; else what the kernel says.
+fn program() -> io::Result<PathBuf> {
+    let named = std::env::args_os().next().map(PathBuf::from).filter(|path| path.is_absolute());
+    named.map_or_else(std::env::current_exe, Ok)
 }
 
 /// A file of the configuration, for reading.

@@ -144,6 +144,25 @@ fn a_device_that_was_left_is_taken_over_with_its_routes() {
 }
 
 #[test]
+fn a_heir_that_fails_leaves_the_elders_routes_as_they_are() {
+    in_namespace(|| {
+        let files = Files::new("failed");
+        let elder = files.broker();
+        let device = elder.create_tunnel(2).unwrap();
+        elder.set_mtu(1350).unwrap();
+        assert_eq!(elder.set_routes(&[prefix("10.2.0.0/16")], &[]).len(), 0);
+        let routes = ip("route show proto 92");
+        let copies = device.queues.iter().map(|queue| queue.try_clone().unwrap()).collect();
+        let heir = files.heir(left(copies, true));
+        let _held = heir.create_tunnel(2).unwrap();
+        let pid = heir.pid();
+        drop(heir);
+        nix::sys::wait::waitpid(pid, None).unwrap();
+        assert_eq!(ip("route show proto 92"), routes);
+    });
+}
+
+#[test]
 fn a_device_that_does_not_fit_is_made_anew_unless_it_is_in_use() {
     in_namespace(|| {
         let files = Files::new("unfit");

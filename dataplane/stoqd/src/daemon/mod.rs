@@ -28,7 +28,7 @@ use nix::sys::signal::{SigSet, Signal};
 
 use self::bypass::Bypass;
 use self::choose::{Choice, Way, choose};
-use self::handover::{Elder, Relay, inherit};
+use self::handover::{Elder, Relay, Run, inherit};
 use self::identity::credentials;
 use self::network::Network;
 use self::peering::PeerNumbers;
@@ -88,7 +88,7 @@ fn begin(shared: &Arc<Shared>, elder: Option<Elder>) -> Result<()> {
 
 /// Leaves to the process that took over, or takes leave of the peers. Returns whether a worker failed.
 fn end(shared: &Shared, workers: Workers) -> bool {
-    if shared.has_left() {
+    if shared.end_hand_overs() {
         shared.send_all(|| worker::Command::HandOver(worker::Step::Leave));
         shared.wait_for_answers();
         return workers.join();
@@ -147,7 +147,7 @@ fn start(
     let network = Network::prepare(&broker, &config, elder)?;
     privilege::drop_for_good(user)?;
     // From here on: what is written is the daemon's user's.
-    let state = State::load(&config.transport.state, elder.map(Elder::boot));
+    let state = State::load(&config.transport.state, elder.map(Elder::run));
     let mut pushed = PushedPeers::open(&config.transport.state)?;
     let queues = Queues::new(network.shares.len());
     let heads = queues.to_mesh.clone();
@@ -158,6 +158,8 @@ fn start(
     let choice = choose(&config, &broker, &ids, network.shares.len(), elder)?;
     let (mut estate, group) = (network.estate()?, network.group()?);
     listeners.leave_to(&mut estate)?;
+    let mtu = network.device_mtu();
+    let run = Run { boot: state.boot, generation: state.generation, mtu };
     let reads = elder.is_none();
     let plan =
         Plan { config: &config, state: &state, credentials: &credentials, queues: &queues, reads };
@@ -166,7 +168,6 @@ fn start(
     signer::start(queues.proofs.clone(), handles, logs)?;
     let broker = Arc::new(broker);
     let bypass = start_bypass(&config, &broker, choice, ids, &workers)?;
-    let run = (state.boot, state.generation);
     let relay = Relay::new(estate, group, run, listeners, elder.is_some());
     let parts = Parts { broker, level, bypass, relay };
     let certificates = certificates(&credentials);

@@ -60,7 +60,7 @@ impl Network {
             addresses: Vec::new(),
             cores,
         };
-        network.open_tunnel(broker, config)?;
+        network.open_tunnel(broker, config, elder.is_none())?;
         Ok(network)
     }
 
@@ -73,6 +73,11 @@ impl Network {
         Ok(estate)
     }
 
+    /// The MTU that the tunnel device has when this process carries the traffic, if there is one.
+    pub fn device_mtu(&self) -> Option<u16> {
+        self.granted.map(|_| self.tunnel_mtu)
+    }
+
     /// A copy of the first listening socket of each address.
     pub fn group(&self) -> Result<Vec<OwnedFd>> {
         let sockets = self.shares.first().map(|share| &share.sockets[..]).unwrap_or_default();
@@ -80,14 +85,17 @@ impl Network {
         listening.map(|(_, fd)| Ok(fd.try_clone()?)).collect()
     }
 
-    fn open_tunnel(&mut self, broker: &Broker, config: &Config) -> Result<()> {
+    /// `alone` says whether no other process uses the device, whose size it may not change.
+    fn open_tunnel(&mut self, broker: &Broker, config: &Config, alone: bool) -> Result<()> {
         let Some(tunnel) = &config.tunnel else { return Ok(()) };
         let queues = u16::try_from(self.shares.len()).context("more workers than queues")?;
         let device = broker.create_tunnel(queues)?;
         if let Auto::Fixed(mtu) = tunnel.mtu {
             self.tunnel_mtu = mtu;
         }
-        broker.set_mtu(self.tunnel_mtu)?;
+        if alone {
+            broker.set_mtu(self.tunnel_mtu)?;
+        }
         let granted = device.granted;
         self.granted = Some(granted);
         for (share, queue) in self.shares.iter_mut().zip(device.queues) {

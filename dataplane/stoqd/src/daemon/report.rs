@@ -19,6 +19,24 @@ use crate::worker::{Command, Report};
 /// How long a worker may take to tell how it goes; a turn of its loop takes well below 1 ms.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// The peers that a link to is up.
+#[derive(Debug, Default)]
+pub(super) struct LinksUp {
+    /// On every worker that answers.
+    pub wholly: HashSet<String>,
+    /// On some of them.
+    pub partly: HashSet<String>,
+    /// Workers that do not answer.
+    pub silent: usize,
+}
+
+impl LinksUp {
+    /// Whether some worker has it.
+    pub fn has(&self, name: &str) -> bool {
+        self.wholly.contains(name) || self.partly.contains(name)
+    }
+}
+
 impl Shared {
     /// Asks every worker; one that does not answer is left out.
     fn reports(&self) -> Vec<Option<Report>> {
@@ -36,13 +54,22 @@ impl Shared {
     }
 
     /// The peers that a link to is up.
-    pub(super) fn links_up(&self) -> HashSet<String> {
+    pub(super) fn links_up(&self) -> LinksUp {
         let reports = self.reports();
-        let links = reports.iter().flatten().flat_map(|report| &report.links);
-        let up: HashSet<PeerId> =
-            links.filter(|link| link.state == LinkState::Up).map(|link| link.peer).collect();
-        let names = self.peer_names().into_iter().filter(|(peer, _)| up.contains(peer));
-        names.map(|(_, name)| name).collect()
+        let mut workers: HashMap<PeerId, usize> = HashMap::new();
+        for link in reports.iter().flatten().flat_map(|report| &report.links) {
+            *workers.entry(link.peer).or_default() += usize::from(link.state == LinkState::Up);
+        }
+        let silent = reports.iter().filter(|report| report.is_none()).count();
+        let mut up = LinksUp { silent, ..LinksUp::default() };
+        for (peer, name) in self.peer_names() {
+            match workers.get(&peer) {
+                None | Some(0) => {}
+                Some(&count) if count + up.silent < reports.len() => drop(up.partly.insert(name)),
+                Some(_) => drop(up.wholly.insert(name)),
+            }
+        }
+        up
     }
 
     fn links_now(&self, names: &[(PeerId, String)], shares: &Shares<'_>) -> Vec<Link> {

@@ -211,6 +211,9 @@ impl Shared {
     /// Makes the kernel's routes those of the peers' networks.
     fn install_routes(&self, config: &Config, peers: &[Known]) {
         let Some(tunnel) = &config.tunnel else { return };
+        if !self.is_in_charge() {
+            return;
+        }
         let peers = if tunnel.routes == Routes::Off { &[] } else { peers };
         let peers = || peers.iter().map(|known| &known.peer);
         let prefixes: Vec<Prefix> = peers().flat_map(|p| p.allowed_ips.clone()).collect();

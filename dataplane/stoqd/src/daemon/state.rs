@@ -25,8 +25,8 @@ pub(super) struct State {
 impl State {
     /// Reads the state in `directory`, and writes back that one run more has begun. Without a usable
     /// directory the run has keys of its own, and says what that costs. A process that takes over from
-    /// another goes on under its boot identity.
-    pub fn load(directory: &Path, elder: Option<BootId>) -> Self {
+    /// another goes on under its boot identity, with another number whatever could be written.
+    pub fn load(directory: &Path, elder: Option<(BootId, u16)>) -> Self {
         let path = directory.join(FILE);
         let (keys, generation) = read(&path).unwrap_or_else(|error| {
             if error.kind() != io::ErrorKind::NotFound {
@@ -37,14 +37,16 @@ impl State {
             }
             (CidKeys::new(random()), 0)
         });
+        let is_elders = |number| elder.is_some_and(|(_, generation)| generation == number);
         let generation = generation.wrapping_add(1);
+        let generation = generation.wrapping_add(u16::from(is_elders(generation)));
         if let Err(error) = write(&path, &keys, generation) {
             let path = path.display();
             tracing::warn!(
                 "cannot write {path}: {error}; after a restart, peers will notice it only by silence"
             );
         }
-        Self { keys, generation, boot: elder.unwrap_or_else(boot) }
+        Self { keys, generation, boot: elder.map_or_else(boot, |(boot, _)| boot) }
     }
 }
 
@@ -99,6 +101,16 @@ mod tests {
         assert_eq!(first.keys, second.keys);
         assert_eq!(second.generation, first.generation + 1);
         assert!(second.boot.supersedes(&first.boot));
+    }
+
+    #[test]
+    fn two_processes_at_once_have_two_numbers_without_a_directory_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let nowhere = directory.path().join("nowhere");
+        let elder = State::load(&nowhere, None);
+        let heir = State::load(&nowhere, Some((elder.boot, elder.generation)));
+        assert_eq!(heir.boot, elder.boot);
+        assert_ne!(heir.generation, elder.generation);
     }
 
     #[test]

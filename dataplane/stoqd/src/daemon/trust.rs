@@ -72,6 +72,7 @@ impl Shared {
                     Ok(true) => {
                         tracing::info!(sequence, from = name(peer), "revocations");
                         self.use_revocations(&mut held);
+                        self.write_down(&held);
                     }
                     Err(error) => tracing::warn!(from = name(peer), "revocations: {error}"),
                 }
@@ -88,6 +89,15 @@ impl Shared {
         held.pushed.set_members(members);
         if let Err(error) = self.use_peers_of(held) {
             tracing::error!("the peers stay as they were: {error:#}");
+        }
+    }
+
+    /// Writes the revocations in force down, unless another process of this node does so.
+    fn write_down(&self, held: &Held) {
+        if self.may_change().is_ok()
+            && let Err(error) = held.keeper.write_down()
+        {
+            tracing::error!("revocations are in force, but will be lost by a restart: {error}");
         }
     }
 

@@ -7,12 +7,14 @@ use anyhow::{Context, Result};
 use super::shared::Shared;
 use crate::manager;
 
-/// Starts the thread, if the service manager wants to hear. It ends with the process.
+/// Starts the thread, if the service manager wants to hear. It ends with the process, or when another
+/// one carries the traffic.
 pub(super) fn start(shared: Arc<Shared>) -> Result<()> {
     let Some(pause) = manager::watchdog() else { return Ok(()) };
     let thread = std::thread::Builder::new().name("watchdog".into());
     let watch = move || {
-        loop {
+        // Its successor's life is that one's to tell.
+        while !shared.has_left() {
             if shared.is_well() {
                 manager::well();
             }

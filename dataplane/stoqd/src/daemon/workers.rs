@@ -136,11 +136,26 @@ fn carry(setup: Setup, ready: &Reply<Result<(), WorkerError>>, failed: &AtomicBo
         }
     };
     let _starter = ready.send(Ok(()));
-    if let Err(error) = worker.run() {
-        tracing::error!("{error}");
-        failed.store(true, Ordering::Relaxed);
-        // Ends the daemon in order; a service manager starts it again.
-        let _ended = kill(Pid::this(), Signal::SIGTERM);
+    let mut end = End { failed, in_order: false };
+    match worker.run() {
+        Ok(()) => end.in_order = true,
+        Err(error) => tracing::error!("{error}"),
+    }
+}
+
+/// The end of a worker, by a panic too.
+struct End<'a> {
+    failed: &'a AtomicBool,
+    in_order: bool,
+}
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        if !self.in_order {
+            self.failed.store(true, Ordering::Relaxed);
+            // Ends the daemon in order; a service manager starts it again.
+            let _ended = kill(Pid::this(), Signal::SIGTERM);
+        }
     }
 }
 

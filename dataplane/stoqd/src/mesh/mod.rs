@@ -212,7 +212,7 @@ impl Keeper {
         let opening = Opening { known: RevocationStore::new(), ..self.opening() };
         let opened = opening.open(text)?;
         if opened.verified.revocations.sequence() > self.revoked.sequence() {
-            self.take_set(&opened.set, opened.verified.revocations.clone())?;
+            self.keep_set(&opened.set, opened.verified.revocations.clone())?;
         }
         Ok(self.use_bundle(opened))
     }
@@ -231,7 +231,7 @@ impl Keeper {
             return Err(MeshError::Bundle(why.to_owned()));
         }
         if opened.verified.revocations.sequence() > opened.known {
-            self.take_set(&opened.set, opened.verified.revocations.clone())?;
+            self.keep_set(&opened.set, opened.verified.revocations.clone())?;
         }
         Ok(())
     }
@@ -269,11 +269,11 @@ impl Keeper {
         members(records.unwrap_or_default(), &self.revoked)
     }
 
-    /// Takes in a set of revocations that a peer sent, and named by this sequence. Returns whether it is newer than the one in force.
+    /// Puts a set of revocations in force that a peer sent, and named by this sequence. Returns whether it is
+    /// newer than the one before; [`Keeper::write_down`] is for the caller to call then.
     ///
     /// # Errors
-    /// When it does not hold, is older than the one in force although it was called newer, or cannot be
-    /// written.
+    /// When it does not hold, or is older than the one in force although it was called newer.
     pub fn receive(&mut self, named: u64, bytes: &[u8]) -> Result<bool, MeshError> {
         let taken = self.try_receive(named, bytes);
         if let Err(MeshError::Set(_)) = &taken {
@@ -300,19 +300,36 @@ impl Keeper {
         if let Some(entry) = revoked.entry(set.set.signer()) {
             return Err(SetError::Withdrawn { node: entry.node.clone() }.into());
         }
-        self.take_set(&set, revoked)?;
+        self.use_set(set.to_bytes()?, revoked);
         Ok(true)
     }
 
-    /// Writes a set down, then uses it.
-    fn take_set(&mut self, set: &SignedSet, revoked: RevocationStore) -> Result<(), MeshError> {
-        let bytes = set.to_bytes()?;
+    /// Writes the set in force down. A full disk must not keep a node that is revoked, so it comes after the
+    /// use; peers tell the set again to a node that has lost it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_down(&self) -> Result<(), MeshError> {
+        self.write(&self.set)
+    }
+
+    fn write(&self, set: &[u8]) -> Result<(), MeshError> {
         let io = |source| MeshError::Io { path: self.path.clone(), source };
-        durable::replace(&self.path, &bytes).map_err(io)?;
+        durable::replace(&self.path, set).map_err(io)
+    }
+
+    /// Writes a set down, then uses it: who pushed it may forget it when it is taken.
+    fn keep_set(&mut self, set: &SignedSet, revoked: RevocationStore) -> Result<(), MeshError> {
+        let bytes = set.to_bytes()?;
+        self.write(&bytes)?;
+        self.use_set(bytes, revoked);
+        Ok(())
+    }
+
+    fn use_set(&mut self, bytes: Vec<u8>, revoked: RevocationStore) {
         self.set = bytes.into();
         self.revoked = revoked;
         self.withdraw();
-        Ok(())
     }
 
     /// Issuers and logs whose keys are revoked count no longer.

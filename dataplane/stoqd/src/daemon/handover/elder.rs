@@ -13,8 +13,9 @@ use stoq_control::{ErrorCode, Refusal};
 use stoq_port::PortError;
 use stoq_port::steer::{self, Between};
 
+use super::super::report::LinksUp;
 use super::super::shared::{Shared, refused};
-use super::{ASK_AFTER, LIMIT, ToElder, ToHeir, receive, send};
+use super::{ASK_AFTER, Built, LIMIT, ToElder, ToHeir, receive, send};
 use crate::broker::{BrokerError, Channel};
 use crate::inherit::{Kind, Living, VERSION, Will};
 use crate::manager;
@@ -22,6 +23,9 @@ use crate::worker::{Command, Step};
 
 /// How long a worker may take to leave the device: it answers within 50 ms, but may not run at once.
 const YIELD_PATIENCE: Duration = Duration::from_millis(500);
+
+/// How often workers are asked which links there are before a hand-over is given up; each has half a second.
+const ASKED_MAX: usize = 4;
 
 /// Who carries the traffic now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +58,12 @@ enum HandOverError {
         "expected the new process to {task}, got another message; install one version of stoqd"
     )]
     Disorder { task: &'static str },
+    /// A worker of this process is stuck, or has failed.
+    #[error("expected every worker to answer, got one that does not; look at the load of its core")]
+    Worker,
+    /// This process was told to end.
+    #[error("expected a process that goes on, but it was told to end")]
+    Ending,
     /// It has not all links.
     #[error(
         "expected all links within {} s, but the new process has none to {}; look at its log, and at \
@@ -64,6 +74,21 @@ enum HandOverError {
 
 fn silent(task: &'static str) -> impl Fn(io::Error) -> HandOverError {
     move |source| HandOverError::Silent { task, source }
+}
+
+/// Ends this process when the one that took over has ended before: it is no child of the service manager,
+/// which would not notice as long as this one lives. That one learns by the closing of the channel that this
+/// process has ended.
+fn watch(channel: Channel) {
+    let wait = move || {
+        // It says nothing more: what wakes this is its end.
+        while matches!(channel.wait(u16::MAX), Ok(false)) {}
+        tracing::error!("the process that took over has ended; this one ends with it");
+        std::process::exit(1);
+    };
+    if let Err(error) = std::thread::Builder::new().name("heir".into()).spawn(wait) {
+        tracing::warn!("the end of the process that took over will not be noticed: {error}");
+    }
 }
 
 impl Shared {
@@ -96,13 +121,12 @@ impl Shared {
     }
 
     fn hand_over_now(&self) -> Result<Upgraded, HandOverError> {
-        self.set_bypass_aside(true);
         let (channel, theirs) = Channel::pair().map_err(HandOverError::Prepare)?;
         let pid = self.broker().start_heir(theirs)?;
+        self.set_bypass_aside(true);
         match self.lead(&channel) {
             Ok(version) => {
-                // The heir learns by its closing that this process has ended.
-                self.relay.keep(channel);
+                watch(channel);
                 Ok(Upgraded { pid, version })
             }
             Err(error) => {
@@ -116,7 +140,7 @@ impl Shared {
 
     /// Leads the heir through all steps. Returns its version.
     fn lead(&self, channel: &Channel) -> Result<String, HandOverError> {
-        let links = self.links_up();
+        let links = self.links_known()?;
         self.give(channel, &links).map_err(HandOverError::Prepare)?;
         let task = "say how many workers it has";
         let ToElder::Workers(heirs) = receive(channel).map_err(silent(task))?.0 else {
@@ -129,7 +153,7 @@ impl Shared {
         step(Step::Ask(None));
         send(channel, &ToHeir::Steered, &[]).map_err(silent("open its sockets"))?;
         self.wait_for_links(channel)?;
-        self.yield_device();
+        self.yield_device()?;
         self.stop_serving();
         self.broker().keep_routes(true)?;
         send(channel, &ToHeir::Go, &[]).map_err(silent("carry the traffic"))?;
@@ -138,17 +162,25 @@ impl Shared {
             match receive(channel).map_err(silent(task))?.0 {
                 ToElder::Serving { version } => return Ok(version),
                 // From before it was told.
-                ToElder::Missing(_) => {}
+                ToElder::Built(_) => {}
                 ToElder::Workers(_) => return Err(HandOverError::Disorder { task }),
             }
         }
     }
 
-    fn give(&self, channel: &Channel, links: &HashSet<String>) -> io::Result<()> {
-        let boot = (self.relay.boot.started_ns, self.relay.boot.random);
-        let (links, bypass) = (links.iter().cloned().collect(), self.has_bypass());
-        let routes = self.broker().routes();
-        let will = Will { version: VERSION, routes, living: Some(Living { boot, links, bypass }) };
+    /// The links there are. What a busy worker has must not pass for lost.
+    fn links_known(&self) -> Result<LinksUp, HandOverError> {
+        let mut asked = (0..ASKED_MAX).map(|_| self.links_up());
+        asked.find(|up| up.silent == 0).ok_or(HandOverError::Worker)
+    }
+
+    fn give(&self, channel: &Channel, links: &LinksUp) -> io::Result<()> {
+        let boot = self.relay.run.boot;
+        let boot = (boot.started_ns, boot.random);
+        let links = links.wholly.union(&links.partly).cloned().collect();
+        let (bypass, generation) = (self.has_bypass(), self.relay.run.generation);
+        let living = Some(Living { boot, links, bypass, generation });
+        let will = Will { version: VERSION, routes: self.broker().routes(), living };
         let (mut kinds, mut fds) = (vec![Kind::Will], vec![will.to_fd()?]);
         for (kind, fd) in self.relay.estate.iter() {
             kinds.push(kind);
@@ -163,40 +195,56 @@ impl Shared {
         let mut asked = false;
         loop {
             let task = "build its links";
-            let ToElder::Missing(mut missing) = receive(channel).map_err(silent(task))?.0 else {
+            let ToElder::Built(mut built) = receive(channel).map_err(silent(task))?.0 else {
                 return Err(HandOverError::Disorder { task });
             };
-            if !missing.is_empty() {
-                // What was lost here meanwhile is not the heir's fault.
-                let here = self.links_up();
-                missing.retain(|name| here.contains(name));
+            if self.is_ending() {
+                return Err(HandOverError::Ending);
             }
-            if missing.is_empty() {
+            self.excuse(&mut built);
+            if built.is_complete() {
                 return Ok(());
             }
             if begun.elapsed() >= LIMIT {
-                return Err(HandOverError::Links(missing));
+                return Err(HandOverError::Links([built.none, built.partly].concat()));
             }
             if begun.elapsed() >= ASK_AFTER && !std::mem::replace(&mut asked, true) {
-                let names = self.peer_names().into_iter();
-                let peers = names.filter(|(_, name)| missing.contains(name)).map(|(id, _)| id);
-                let peers: Arc<[_]> = peers.collect();
-                self.send_all(|| Command::HandOver(Step::Ask(Some(Arc::clone(&peers)))));
+                self.ask_peers_of(&built);
             }
         }
     }
 
-    /// Has the workers leave the device, and waits until what they read from it has arrived.
-    fn yield_device(&self) {
+    /// What was lost here meanwhile is not the heir's fault.
+    fn excuse(&self, built: &mut Built) {
+        if built.is_complete() {
+            return;
+        }
+        let here = self.links_up();
+        if here.silent == 0 {
+            built.none.retain(|name| here.has(name));
+            built.partly.retain(|name| here.wholly.contains(name));
+        }
+    }
+
+    /// Has the peers dial that the heir has no link to.
+    fn ask_peers_of(&self, built: &Built) {
+        let missing: HashSet<&String> = built.none.iter().chain(&built.partly).collect();
+        let names = self.peer_names().into_iter();
+        let peers: Arc<[_]> =
+            names.filter(|(_, name)| missing.contains(name)).map(|(id, _)| id).collect();
+        self.send_all(|| Command::HandOver(Step::Ask(Some(Arc::clone(&peers)))));
+    }
+
+    /// Has the workers leave the device, and waits until what they read from it has arrived. Two processes
+    /// that read it at once would mix up flows.
+    fn yield_device(&self) -> Result<(), HandOverError> {
         let (reply, settled) = bounded(self.workers.len());
         self.send_all(|| Command::HandOver(Step::Yield(reply.clone())));
         let by = Instant::now() + YIELD_PATIENCE;
         for _ in &self.workers {
-            if settled.recv_deadline(by).is_err() {
-                tracing::warn!("a worker did not say that its packets have arrived");
-                return;
-            }
+            settled.recv_deadline(by).map_err(|_| HandOverError::Worker)?;
         }
+        Ok(())
     }
 
     /// After a hand-over that failed.
@@ -220,7 +268,7 @@ impl Shared {
         for socket in &self.relay.group {
             match heirs {
                 Some(heirs) => {
-                    let elder = self.relay.generation;
+                    let elder = self.relay.run.generation;
                     steer::attach_between(socket, Between { elder, workers, heirs })?;
                 }
                 None => steer::attach(socket, workers)?,

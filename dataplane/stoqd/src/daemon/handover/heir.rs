@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use stoq::control::BootId;
 
 use super::super::shared::Shared;
-use super::{MISSING_MAX, TELL_EVERY_MS, ToElder, ToHeir, receive, send};
+use super::{Built, MISSING_MAX, TELL_EVERY_MS, ToElder, ToHeir, receive, send};
 use crate::broker::Channel;
 use crate::inherit::{Inherited, Living};
 use crate::manager;
@@ -45,9 +45,9 @@ pub(in super::super) fn inherit() -> Result<(Inherited, Option<Elder>)> {
 }
 
 impl Elder {
-    /// The boot identity under which this process goes on.
-    pub fn boot(&self) -> BootId {
-        self.living.boot()
+    /// The boot identity under which this process goes on, and the elder's number in connection IDs.
+    pub fn run(&self) -> (BootId, u16) {
+        (self.living.boot(), self.living.generation)
     }
 
     /// Whether its packets went past the kernel.
@@ -65,14 +65,18 @@ impl Elder {
         }
     }
 
-    /// Tells which links are missing until the elder lets go, and carries the traffic from then on.
+    /// Tells which links it lacks until the elder lets go, and carries the traffic from then on.
     ///
     /// # Errors
-    /// When the elder goes on by itself.
+    /// When the elder goes on by itself, or a worker has failed.
     pub fn take_over(self, shared: &Arc<Shared>) -> Result<()> {
         self.wait_for_go(shared).context("the process before goes on")?;
+        shared.take_charge().context("taking the tunnel device over")?;
         shared.send_all(|| Command::HandOver(Step::Serve));
         shared.start_serving()?;
+        if !shared.is_well() {
+            bail!("expected every worker to answer, got one that has failed or is stuck");
+        }
         let version = env!("CARGO_PKG_VERSION").to_owned();
         send(&self.channel, &ToElder::Serving { version }, &[])?;
         tracing::info!(node = shared.node(), "took over");
@@ -82,8 +86,8 @@ impl Elder {
     fn wait_for_go(&self, shared: &Shared) -> io::Result<()> {
         let mut up = HashMap::new();
         loop {
-            let missing = self.missing(shared, &mut up);
-            send(&self.channel, &ToElder::Missing(missing), &[])?;
+            let built = self.built(shared, &mut up);
+            send(&self.channel, &ToElder::Built(built), &[])?;
             if self.channel.wait(TELL_EVERY_MS)? {
                 return match receive(&self.channel)?.0 {
                     ToHeir::Go => Ok(()),
@@ -93,19 +97,27 @@ impl Elder {
         }
     }
 
-    /// The elder's links that are not up here for good, but those to peers that the configuration has no
-    /// more. `up` is since when each is up.
-    fn missing(&self, shared: &Shared, up: &mut HashMap<String, Instant>) -> Vec<String> {
+    /// What lacks of the elder's links, but those to peers that the configuration has no more. `wholly` is
+    /// since when each is up on all workers.
+    fn built(&self, shared: &Shared, wholly: &mut HashMap<String, Instant>) -> Built {
         let (now, here) = (Instant::now(), shared.links_up());
-        up.retain(|name, _| here.contains(name));
-        for name in here {
-            up.entry(name).or_insert(now);
+        wholly.retain(|name, _| here.wholly.contains(name));
+        for name in &here.wholly {
+            wholly.entry(name.clone()).or_insert(now);
         }
         let names: HashSet<String> =
             shared.peer_names().into_iter().map(|(_, name)| name).collect();
+        let is_steady = |name: &str| wholly.get(name).is_some_and(|&since| now - since >= STEADY);
+        let mut built = Built { silent: here.silent, ..Built::default() };
         let wanted = self.living.links.iter().filter(|name| names.contains(*name));
-        let is_up = |name: &String| up.get(name).is_some_and(|&since| now - since >= STEADY);
-        wanted.filter(|name| !is_up(name)).take(MISSING_MAX).cloned().collect()
+        for (count, name) in wanted.filter(|name| !is_steady(name)).enumerate() {
+            let kind = if here.partly.contains(name) { &mut built.partly } else { &mut built.none };
+            match count {
+                0..MISSING_MAX => kind.push(name.clone()),
+                _ => built.more += 1,
+            }
+        }
+        built
     }
 
     /// Waits for the elder's end on a thread, and takes what only one process can have.

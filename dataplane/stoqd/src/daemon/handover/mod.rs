@@ -7,9 +7,9 @@
 //!     │ ◀───────────────────────── workers ───── │
 //!     │    its IDs to itself, the rest to the    │
 //!     │ ── steered ──────────────────── heir ──▶ │  opens sockets, dials; peers move to it
-//!     │ ◀───────────────────────── missing ───── │  again and again, until none is
+//!     │ ◀──────────────────────────── built ──── │  again and again, until nothing lacks
 //!     │    reads the device no more              │
-//!     │ ── go ─────────────────────────────────▶ │  reads the device, serves the control socket
+//!     │ ── go ─────────────────────────────────▶ │  sets routes, reads the device, serves
 //!     │ ◀───────────────────────── serving ───── │
 //!     ▼    takes what is on the way, and ends    ▼
 //! ```
@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use self::elder::Upgraded;
 pub(super) use self::heir::{Elder, inherit};
-pub(super) use self::relay::Relay;
+pub(super) use self::relay::{Relay, Run};
 use crate::broker::Channel;
 use crate::inherit::Kind;
 
@@ -41,11 +41,11 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// After so long without a link the peer is asked to dial, where the heir cannot reach it.
 const ASK_AFTER: Duration = Duration::from_secs(3);
 
-/// Names of missing links that are told at most: the rest is missing too.
+/// Names of missing links that are told at most; of the rest the number.
 const MISSING_MAX: usize = 64;
 
-/// How often the heir tells which.
-const TELL_EVERY_MS: u16 = 10;
+/// How often the heir tells which: it asks every worker for all links.
+const TELL_EVERY_MS: u16 = 50;
 
 /// From the elder.
 #[derive(Debug, Serialize, Deserialize)]
@@ -63,13 +63,33 @@ enum ToHeir {
 enum ToElder {
     /// It will have so many workers.
     Workers(u8),
-    /// These links of the elder's it has not.
-    Missing(Vec<String>),
+    /// How far its links are.
+    Built(Built),
     /// It carries the traffic.
     Serving {
         /// Its version.
         version: String,
     },
+}
+
+/// What the heir lacks of the elder's links.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Built {
+    /// No worker has them.
+    none: Vec<String>,
+    /// Some worker has them, and some has not.
+    partly: Vec<String>,
+    /// So many more of either kind.
+    more: usize,
+    /// So many workers do not answer: what they have is not known.
+    silent: usize,
+}
+
+impl Built {
+    /// Whether nothing lacks.
+    fn is_complete(&self) -> bool {
+        self.none.is_empty() && self.partly.is_empty() && self.more == 0 && self.silent == 0
+    }
 }
 
 fn send(channel: &Channel, message: &impl Serialize, fds: &[OwnedFd]) -> io::Result<()> {
