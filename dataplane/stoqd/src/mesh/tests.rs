@@ -182,6 +182,7 @@ fn a_bundle_brings_members_issuers_and_revocations_over_restarts() {
     assert!(keeper.credentials().unwrap().leaf_only, "its issuer is known to all");
     // A set from a peer, newer than the bundle, is there after a restart too.
     assert!(keeper.receive(2, &world.set(2, &[("edge-c", [3; 32])])).unwrap());
+    keeper.write_down().unwrap();
     assert_eq!(names(&keeper.members()), ["edge-b"]);
     let (mut again, _) = world.keeper(&credentials).unwrap();
     assert_eq!(again.sequence(), Some(2));
@@ -249,6 +250,7 @@ fn a_truncated_file_is_named_with_what_to_do() {
     let credentials = world.credentials();
     let (mut keeper, _) = world.keeper(&credentials).unwrap();
     keeper.receive(1, &world.set(1, &[("edge-c", [3; 32])])).unwrap();
+    keeper.write_down().unwrap();
     let path = world.directory.path().join(FILE);
     let whole = std::fs::read(&path).unwrap();
     for len in [0, 10, whole.len() - 1] {

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::num::NonZeroU8;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -141,7 +142,8 @@ impl Shared {
     /// Leads the heir through all steps. Returns its version.
     fn lead(&self, channel: &Channel) -> Result<String, HandOverError> {
         let links = self.links_known()?;
-        self.give(channel, &links).map_err(HandOverError::Prepare)?;
+        let (kinds, fds) = self.estate(&links).map_err(HandOverError::Prepare)?;
+        send(channel, &ToHeir::Will(kinds), &fds).map_err(silent("take what it is given"))?;
         let task = "say how many workers it has";
         let ToElder::Workers(heirs) = receive(channel).map_err(silent(task))?.0 else {
             return Err(HandOverError::Disorder { task });
@@ -174,7 +176,8 @@ impl Shared {
         asked.find(|up| up.silent == 0).ok_or(HandOverError::Worker)
     }
 
-    fn give(&self, channel: &Channel, links: &LinksUp) -> io::Result<()> {
+    /// What the heir is given.
+    fn estate(&self, links: &LinksUp) -> io::Result<(Vec<Kind>, Vec<OwnedFd>)> {
         let boot = self.relay.run.boot;
         let boot = (boot.started_ns, boot.random);
         let links = links.wholly.union(&links.partly).cloned().collect();
@@ -186,7 +189,7 @@ impl Shared {
             kinds.push(kind);
             fds.push(fd.try_clone_to_owned()?);
         }
-        send(channel, &ToHeir::Will(kinds), &fds)
+        Ok((kinds, fds))
     }
 
     /// Waits until the heir has every link that this process has.
