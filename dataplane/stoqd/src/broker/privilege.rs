@@ -64,10 +64,12 @@ pub fn make_directory(path: &Path, user: &str) -> Result<(), PrivilegeError> {
         reason,
     };
     std::fs::create_dir_all(path).map_err(failed)?;
-    match user_to_become(user)? {
-        Some(user) => chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).map_err(failed),
-        None => Ok(()),
-    }
+    let Some(user) = user_to_become(user)? else { return Ok(()) };
+    chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).map_err(|reason| {
+        // A process that takes over may not give directories away. The next start has to make it.
+        let _kept = std::fs::remove_dir(path);
+        failed(reason)
+    })
 }
 
 /// Becomes `user` if this process is root's and there is such a user, and gives up every capability
