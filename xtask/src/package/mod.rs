@@ -1,10 +1,13 @@
-//! `cargo xtask package`: the .deb and the .rpm, into `target/package/`.
+//! `cargo xtask package`: the .deb and the .rpm, into `target/package/` and there into a folder for each
+//! architecture ([`arch`]).
 //!
 //! The order is build ([`build`]), stage ([`stage`]: one folder that holds all that is in the packages),
 //! pack (cargo-deb and cargo-generate-rpm, which read `packaging/package.toml` there), check ([`checks`]). The same
-//! input gives the same bytes: times come from the commit, paths of this host are taken out. `cargo
-//! xtask test` packs the binaries that it has built, for the tests that install packages.
+//! input gives the same bytes: times come from the commit, paths of this host are taken out; [`again`]
+//! shows it. `cargo xtask test` packs the binaries that it has built, for the tests that install packages.
 
+mod again;
+mod arch;
 mod build;
 mod checks;
 mod licences;
@@ -20,6 +23,7 @@ use anyhow::{Context, Result, ensure};
 use crate::setup;
 use crate::step::{Step, timed};
 use crate::workspace;
+use arch::Architecture;
 
 /// The programs of the packages.
 pub const PROGRAMS: [&str; 3] = ["stoqd", "hypermeshd", "stoqctl"];
@@ -40,6 +44,7 @@ enum Effort {
 struct Job<'a> {
     /// The folder of the binaries.
     binaries: &'a Path,
+    architecture: &'static Architecture,
     version: &'a str,
     /// Where the packages go.
     out: PathBuf,
@@ -48,44 +53,57 @@ struct Job<'a> {
     bills: Option<PathBuf>,
 }
 
-/// Builds what ships and packs it; then checks the packages as the distributions do.
+/// Builds what ships for `target` (as rustc calls it; else for this host) and packs it, checked as the
+/// distributions do. With `twice` it is then built and packed at another path, for the same bytes.
 ///
 /// # Errors
 /// When a tool cannot be had, something does not build, or a check finds something.
-pub fn run() -> Result<()> {
+pub fn run(target: Option<&str>, twice: bool) -> Result<()> {
+    let architecture = Architecture::named(target)?;
     setup::run(setup::Scope::All)?;
     setup::run(setup::Scope::Package)?;
-    let built = build::release()?;
-    let out = workspace::target().join("package");
+    if architecture.is_foreign() {
+        setup::run(setup::Scope::Cross)?;
+    }
+    let built = build::release(architecture)?;
     let job = Job {
         binaries: &built,
+        architecture,
         version: env!("CARGO_PKG_VERSION"),
-        out: out.clone(),
+        out: workspace::target().join("package").join(architecture.deb),
         effort: Effort::Small,
         bills: Some(build::bills_of_materials()?),
     };
     let packages = make(&job)?;
-    for program in PROGRAMS {
-        timed(&format!("what {program} needs of glibc"), || checks::glibc(&built.join(program)))?;
-    }
     checks::lint(&packages)?;
+    if twice {
+        checks::same_bytes(&packages, &again::packages(architecture)?)?;
+    }
     for package in packages {
-        println!("    {}", package.display());
+        let sum = stage::run(Command::new("sha256sum").arg(&package))?;
+        println!("    {} bytes, sha256 {}", fs::metadata(&package)?.len(), shown(&sum));
     }
     Ok(())
 }
 
-/// Packs the debug binaries twice, as two versions, and returns the folder.
+/// Packs the debug binaries as two versions, the second twice for the same bytes, and returns the folder.
 ///
 /// # Errors
-/// When a tool cannot be had, or packing fails.
+/// When a tool cannot be had, packing fails, or what is packed twice differs.
 pub fn for_tests() -> Result<PathBuf> {
     let out = workspace::scratch("packages")?;
     let binaries = workspace::target().join("debug");
-    for version in TEST_VERSIONS {
-        let out = out.join(version);
-        make(&Job { binaries: &binaries, version, out, effort: Effort::Fast, bills: None })?;
-    }
+    let architecture = Architecture::host()?;
+    let pack = |version, out| {
+        let (binaries, effort) = (binaries.as_path(), Effort::Fast);
+        make(&Job { binaries, architecture, version, out, effort, bills: None })
+    };
+    let [before, after] = TEST_VERSIONS;
+    pack(before, out.join(before))?;
+    let packages = pack(after, out.join(after))?;
+    let again = workspace::scratch("packages-again")?;
+    checks::same_bytes(&packages, &pack(after, again.clone())?)?;
+    fs::remove_dir_all(again)?;
     Ok(out)
 }
 
@@ -99,18 +117,43 @@ fn make(job: &Job<'_>) -> Result<Vec<PathBuf>> {
     fs::create_dir_all(&job.out)?;
     let folder = job.out.join("stage");
     stage::fill(&folder, job, date)?;
-    let deb = job.out.join(format!("stoq_{}-1_amd64.deb", job.version));
-    let rpm = job.out.join(format!("stoq-{}-1.x86_64.rpm", job.version));
-    pack_deb(&folder, &deb, job.effort, date)?;
-    pack_rpm(&folder, &rpm, job.effort, date)?;
+    if job.effort == Effort::Small {
+        timed("what the programs need, and no path of this host in them", || {
+            check_programs(&folder.join("bin"), job.architecture)
+        })?;
+    }
+    let (deb_name, rpm_name) = (job.architecture.deb, job.architecture.rpm);
+    let deb = job.out.join(format!("stoq_{}-1_{deb_name}.deb", job.version));
+    let rpm = job.out.join(format!("stoq-{}-1.{rpm_name}.rpm", job.version));
+    pack_deb(&folder, &deb, job, date)?;
+    pack_rpm(&folder, &rpm, job, date)?;
     fs::remove_dir_all(&folder)?;
     Ok(vec![deb, rpm])
 }
 
-fn pack_deb(folder: &Path, deb: &Path, effort: Effort, date: u64) -> Result<()> {
+/// Looks at each program as it is packed, and starts it.
+fn check_programs(bin: &Path, architecture: &Architecture) -> Result<()> {
+    let paths = build::paths_of_this_host(architecture);
+    for program in PROGRAMS {
+        let program = bin.join(program);
+        checks::libraries(&program, architecture)?;
+        checks::paths(&program, &paths)?;
+        let version = stage::run(architecture.program(&program).arg("--version"))?;
+        println!("    {}", shown(&version));
+    }
+    Ok(())
+}
+
+/// What a command printed, in one line.
+fn shown(printed: &[u8]) -> String {
+    String::from_utf8_lossy(printed).trim().to_owned()
+}
+
+fn pack_deb(folder: &Path, deb: &Path, job: &Job<'_>, date: u64) -> Result<()> {
     let mut command = Command::new(tools::DEB.find()?);
     command.args(["--no-build", "--no-strip", "--no-separate-debug-symbols", "--output"]).arg(deb);
-    if effort == Effort::Fast {
+    command.args(["--target", job.architecture.triple]);
+    if job.effort == Effort::Fast {
         command.arg("--fast");
     }
     pack("pack-deb", "pack the .deb", folder, &mut command, date)?;
@@ -118,10 +161,11 @@ fn pack_deb(folder: &Path, deb: &Path, effort: Effort, date: u64) -> Result<()> 
     Ok(())
 }
 
-fn pack_rpm(folder: &Path, rpm: &Path, effort: Effort, date: u64) -> Result<()> {
+fn pack_rpm(folder: &Path, rpm: &Path, job: &Job<'_>, date: u64) -> Result<()> {
     let mut command = Command::new(tools::RPM.find()?);
     command.args(["generate-rpm", "--auto-req", "builtin", "--output"]).arg(rpm);
-    if effort == Effort::Fast {
+    command.args(["--arch", job.architecture.rpm]);
+    if job.effort == Effort::Fast {
         command.args(["--payload-compress", "none"]);
     }
     pack("pack-rpm", "pack the .rpm", folder, &mut command, date)?;

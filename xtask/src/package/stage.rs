@@ -25,7 +25,7 @@ pub fn fill(stage: &Path, job: &Job<'_>, date: u64) -> Result<()> {
     let packaging = workspace::root().join("packaging");
     fs::create_dir_all(stage)?;
     manifest(stage, &packaging, job.version)?;
-    programs(&stage.join("bin"), job.binaries)?;
+    programs(&stage.join("bin"), job)?;
     for folder in FOLDERS {
         copy_all(&packaging.join(folder), &stage.join(folder))?;
     }
@@ -33,7 +33,7 @@ pub fn fill(stage: &Path, job: &Job<'_>, date: u64) -> Result<()> {
     for file in ["sysusers.conf", "tmpfiles.conf", "copyright"] {
         copy(&packaging.join(file), &stage.join(file))?;
     }
-    manual(stage, &packaging, job.binaries)?;
+    manual(stage, &packaging, job)?;
     documents(&stage.join("doc"), job.bills.as_deref())?;
     fs::write(stage.join("changelog"), changelog(job.version, &rfc_2822(date)?))?;
     Ok(())
@@ -50,20 +50,20 @@ fn manifest(stage: &Path, packaging: &Path, version: &str) -> Result<()> {
 }
 
 /// Copies the programs without symbols; the list of crates in them stays.
-fn programs(bin: &Path, from: &Path) -> Result<()> {
+fn programs(bin: &Path, job: &Job<'_>) -> Result<()> {
     for program in PROGRAMS {
         let to = bin.join(program);
-        copy(&from.join(program), &to)?;
-        run(Command::new("strip").arg("--strip-all").arg(&to))?;
+        copy(&job.binaries.join(program), &to)?;
+        run(Command::new(job.architecture.tool("strip")).arg("--strip-all").arg(&to))?;
     }
     Ok(())
 }
 
 /// Manual pages, compressed, and completions: as the command line itself writes them.
-fn manual(stage: &Path, packaging: &Path, binaries: &Path) -> Result<()> {
-    let stoqctl = binaries.join("stoqctl");
+fn manual(stage: &Path, packaging: &Path, job: &Job<'_>) -> Result<()> {
+    let stoqctl = || job.architecture.program(&job.binaries.join("stoqctl"));
     let (commands, daemons) = (stage.join("man1"), stage.join("man8"));
-    run(Command::new(&stoqctl).arg("man").arg(&commands))?;
+    run(stoqctl().arg("man").arg(&commands))?;
     copy_all(&packaging.join("man"), &daemons)?;
     for page in entries(&commands)?.iter().chain(&entries(&daemons)?) {
         // -n: neither name nor time of the page.
@@ -71,7 +71,7 @@ fn manual(stage: &Path, packaging: &Path, binaries: &Path) -> Result<()> {
     }
     fs::create_dir_all(stage.join("completions"))?;
     for (shell, file) in SHELLS {
-        let script = run(Command::new(&stoqctl).args(["completions", shell]))?;
+        let script = run(stoqctl().args(["completions", shell]))?;
         fs::write(stage.join("completions").join(file), script)?;
     }
     Ok(())
