@@ -41,7 +41,7 @@ pub fn packages(architecture: &Architecture) -> Result<Vec<PathBuf>> {
         advice: "what the clone says is above; what is not committed is not in it",
     }
     .run(&mut job)?;
-    entries(&target.join("package").join(architecture.deb))
+    entries(&target.join("package"))
 }
 
 /// Where programs are looked for, with the packers that the first run has installed.

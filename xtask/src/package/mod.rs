@@ -1,5 +1,5 @@
-//! `cargo xtask package`: the .deb and the .rpm, into `target/package/` and there into a folder for each
-//! architecture ([`arch`]).
+//! `cargo xtask package`: the .deb and the .rpm, into `target/package/`, for this host or another architecture
+//! ([`arch`]).
 //!
 //! The order is build ([`build`]), stage ([`stage`]: one folder that holds all that is in the packages),
 //! pack (cargo-deb and cargo-generate-rpm, which read `packaging/package.toml` there), check ([`checks`]). The same
@@ -70,7 +70,7 @@ pub fn run(target: Option<&str>, twice: bool) -> Result<()> {
         binaries: &built,
         architecture,
         version: env!("CARGO_PKG_VERSION"),
-        out: workspace::target().join("package").join(architecture.deb),
+        out: workspace::target().join("package"),
         effort: Effort::Small,
         bills: Some(build::bills_of_materials()?),
     };
@@ -110,11 +110,10 @@ pub fn for_tests() -> Result<PathBuf> {
 /// Stages and packs; returns the .deb and the .rpm.
 fn make(job: &Job<'_>) -> Result<Vec<PathBuf>> {
     let date = commit_date()?;
-    if job.out.exists() {
-        fs::remove_dir_all(&job.out)
-            .with_context(|| format!("cannot empty {}", job.out.display()))?;
-    }
+    let deb_ending = format!("_{}.deb", job.architecture.deb);
+    let rpm_ending = format!(".{}.rpm", job.architecture.rpm);
     fs::create_dir_all(&job.out)?;
+    remove_former(&job.out, &[&deb_ending, &rpm_ending])?;
     let folder = job.out.join("stage");
     stage::fill(&folder, job, date)?;
     if job.effort == Effort::Small {
@@ -122,13 +121,27 @@ fn make(job: &Job<'_>) -> Result<Vec<PathBuf>> {
             check_programs(&folder.join("bin"), job.architecture)
         })?;
     }
-    let (deb_name, rpm_name) = (job.architecture.deb, job.architecture.rpm);
-    let deb = job.out.join(format!("stoq_{}-1_{deb_name}.deb", job.version));
-    let rpm = job.out.join(format!("stoq-{}-1.{rpm_name}.rpm", job.version));
+    let deb = job.out.join(format!("stoq_{}-1{deb_ending}", job.version));
+    let rpm = job.out.join(format!("stoq-{}-1{rpm_ending}", job.version));
     pack_deb(&folder, &deb, job, date)?;
     pack_rpm(&folder, &rpm, job, date)?;
     fs::remove_dir_all(&folder)?;
     Ok(vec![deb, rpm])
+}
+
+/// Removes what a run before has left: its stage, and packages for the same architecture, of whatever version.
+fn remove_former(out: &Path, endings: &[&str]) -> Result<()> {
+    let stage = out.join("stage");
+    if stage.exists() {
+        fs::remove_dir_all(&stage).with_context(|| stage.display().to_string())?;
+    }
+    for file in stage::entries(out)? {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        if endings.iter().any(|ending| name.ends_with(ending)) {
+            fs::remove_file(&file).with_context(|| file.display().to_string())?;
+        }
+    }
+    Ok(())
 }
 
 /// Looks at each program as it is packed, and starts it.
@@ -202,6 +215,18 @@ fn commit_date() -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packages_of_another_architecture_stay_where_they_are() {
+        let out = workspace::scratch("unit-former").unwrap();
+        fs::create_dir_all(out.join("stage")).unwrap();
+        for name in ["stoq_0.1.0-1_amd64.deb", "stoq_0.0.9-1_arm64.deb", "stoq-0.1.0-1.x86_64.rpm"]
+        {
+            fs::write(out.join(name), "").unwrap();
+        }
+        remove_former(&out, &["_amd64.deb", ".x86_64.rpm"]).unwrap();
+        assert_eq!(stage::entries(&out).unwrap(), [out.join("stoq_0.0.9-1_arm64.deb")]);
+    }
 
     #[test]
     fn the_commit_has_a_date() {

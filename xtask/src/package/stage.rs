@@ -1,6 +1,7 @@
 //! The folder from which both packages are packed. Owns its layout, which `packaging/package.toml` names;
 //! filled anew for each pair of packages by the job.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,6 +18,13 @@ const SHELLS: [(&str, &str); 3] =
 /// Folders of `packaging/` that go as they are.
 const FOLDERS: [&str; 3] = ["units", "deb", "rpm"];
 
+/// Who answers for the packages unless [`MAINTAINER_VARIABLE`] names somebody: the project has no address that
+/// would hold for whoever builds them. The manifest says the same.
+const MAINTAINER: &str = "The STOQ maintainers <maintainers@stoq.invalid>";
+
+/// The variable that names whoever answers for the packages, as `NAME <ADDRESS>`.
+const MAINTAINER_VARIABLE: &str = "STOQ_MAINTAINER";
+
 /// Fills `stage` with everything that is in the packages.
 ///
 /// # Errors
@@ -24,7 +32,8 @@ const FOLDERS: [&str; 3] = ["units", "deb", "rpm"];
 pub fn fill(stage: &Path, job: &Job<'_>, date: u64) -> Result<()> {
     let packaging = workspace::root().join("packaging");
     fs::create_dir_all(stage)?;
-    manifest(stage, &packaging, job.version)?;
+    let maintainer = maintainer(env::var(MAINTAINER_VARIABLE).ok())?;
+    manifest(stage, &packaging, job.version, &maintainer)?;
     programs(&stage.join("bin"), job)?;
     for folder in FOLDERS {
         copy_all(&packaging.join(folder), &stage.join(folder))?;
@@ -35,16 +44,33 @@ pub fn fill(stage: &Path, job: &Job<'_>, date: u64) -> Result<()> {
     }
     manual(stage, &packaging, job)?;
     documents(&stage.join("doc"), job.bills.as_deref())?;
-    fs::write(stage.join("changelog"), changelog(job.version, &rfc_2822(date)?))?;
+    fs::write(stage.join("changelog"), changelog(job.version, &maintainer, &rfc_2822(date)?))?;
     Ok(())
 }
 
+/// Who answers for the packages, by what the variable says.
+fn maintainer(named: Option<String>) -> Result<String> {
+    // An empty variable is how a workflow passes on that there is none.
+    let Some(named) = named.filter(|named| !named.is_empty()) else { return Ok(MAINTAINER.into()) };
+    let parts = named.strip_suffix('>').and_then(|rest| rest.split_once(" <"));
+    let is_address = |address: &str| address.contains('@') && !address.contains([' ', '<', '>']);
+    let is_one = parts.is_some_and(|(name, address)| !name.is_empty() && is_address(address));
+    // It goes into strings of the manifest.
+    let is_plain = !named.contains(|c: char| c.is_control() || c == '"' || c == '\\');
+    ensure!(
+        is_one && is_plain,
+        "expected {MAINTAINER_VARIABLE} to be `NAME <ADDRESS>`, got {named:?}"
+    );
+    Ok(named)
+}
+
 /// The manifest with this version, and the empty source without which cargo takes no manifest.
-fn manifest(stage: &Path, packaging: &Path, version: &str) -> Result<()> {
+fn manifest(stage: &Path, packaging: &Path, version: &str, maintainer: &str) -> Result<()> {
     let text = fs::read_to_string(packaging.join("package.toml"))?;
     let with_version = text.replacen("version = \"0.0.0\"", &format!("version = \"{version}\""), 1);
     ensure!(with_version != text, "packaging/package.toml has no `version = \"0.0.0\"`");
-    fs::write(stage.join("Cargo.toml"), with_version)?;
+    ensure!(text.contains(MAINTAINER), "packaging/package.toml does not name {MAINTAINER}");
+    fs::write(stage.join("Cargo.toml"), with_version.replace(MAINTAINER, maintainer))?;
     fs::write(stage.join("empty.rs"), "")?;
     Ok(())
 }
@@ -96,10 +122,10 @@ fn documents(doc: &Path, bills: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-fn changelog(version: &str, date: &str) -> String {
+fn changelog(version: &str, maintainer: &str, date: &str) -> String {
     format!(
         "stoq ({version}-1) unstable; urgency=medium\n\n  * Version {version}.\n\n \
-         -- The STOQ maintainers <maintainers@stoq.invalid>  {date}\n"
+         -- {maintainer}  {date}\n"
     )
 }
 
@@ -156,8 +182,20 @@ mod tests {
     fn the_changelog_has_debians_form() {
         let date = rfc_2822(1_700_000_000).unwrap();
         assert_eq!(date, "Tue, 14 Nov 2023 22:13:20 +0000");
-        let text = changelog("1.2.3", &date);
+        let text = changelog("1.2.3", MAINTAINER, &date);
         assert!(text.starts_with("stoq (1.2.3-1) unstable;"), "{text}");
         assert!(text.ends_with(">  Tue, 14 Nov 2023 22:13:20 +0000\n"), "{text}");
+    }
+
+    #[test]
+    fn a_maintainer_is_a_name_and_an_address_and_nothing_that_ends_a_string() {
+        let with = |named: &str| maintainer(Some(named.to_owned()));
+        assert_eq!(with("A Packager <a@example.org>").unwrap(), "A Packager <a@example.org>");
+        assert_eq!(with("").unwrap(), MAINTAINER);
+        assert_eq!(maintainer(None).unwrap(), MAINTAINER);
+        for wrong in ["a@example.org", "A <a>", " <a@b>", "A\" <a@b>", "A\n <a@b>", "A <a@b> <c@d>"]
+        {
+            with(wrong).unwrap_err();
+        }
     }
 }
