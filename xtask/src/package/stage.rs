@@ -15,6 +15,9 @@ use crate::workspace;
 const SHELLS: [(&str, &str); 3] =
     [("bash", "stoqctl.bash"), ("zsh", "_stoqctl"), ("fish", "stoqctl.fish")];
 
+/// What is taken out of the programs: symbols, and the compilers' names.
+const STRIP: [&str; 2] = ["--strip-all", "--remove-section=.comment"];
+
 /// Folders of `packaging/` that go as they are.
 const FOLDERS: [&str; 3] = ["units", "deb", "rpm"];
 
@@ -80,7 +83,7 @@ fn programs(bin: &Path, job: &Job<'_>) -> Result<()> {
     for program in PROGRAMS {
         let to = bin.join(program);
         copy(&job.binaries.join(program), &to)?;
-        run(Command::new(job.architecture.tool("strip")).arg("--strip-all").arg(&to))?;
+        run(Command::new(job.architecture.tool("strip")).args(STRIP).arg(&to))?;
     }
     Ok(())
 }
