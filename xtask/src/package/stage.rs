@@ -5,6 +5,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 
@@ -48,6 +49,25 @@ pub fn fill(stage: &Path, job: &Job<'_>, date: u64) -> Result<()> {
     manual(stage, &packaging, job)?;
     documents(&stage.join("doc"), job.bills.as_deref())?;
     fs::write(stage.join("changelog"), changelog(job.version, &maintainer, &rfc_2822(date)?))?;
+    set_times(stage, date)
+}
+
+/// Gives every file the commit's time. A packer only lowers later ones to it, which is not enough where the clock
+/// is behind the commit.
+fn set_times(stage: &Path, date: u64) -> Result<()> {
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(date);
+    let mut folders = vec![stage.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for path in entries(&folder)? {
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                fs::File::open(&path)?
+                    .set_modified(time)
+                    .with_context(|| path.display().to_string())?;
+            }
+        }
+    }
     Ok(())
 }
 
@@ -180,6 +200,17 @@ pub fn run(command: &mut Command) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_have_the_commits_time_however_deep_they_are() {
+        let stage = workspace::scratch("unit-times").unwrap();
+        let file = stage.join("a/b/file");
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, "").unwrap();
+        set_times(&stage, 1_700_000_000).unwrap();
+        let time = file.metadata().unwrap().modified().unwrap();
+        assert_eq!(time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs(), 1_700_000_000);
+    }
 
     #[test]
     fn the_changelog_has_debians_form() {
