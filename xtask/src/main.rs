@@ -61,6 +61,12 @@ enum Job {
     },
     /// Build what ships and make the .deb and the .rpm, checked; they go to target/package
     Package {
+        /// For which architecture, as rustc calls it; this host's unless it is named
+        #[arg(long, conflicts_with = "for_tests")]
+        target: Option<String>,
+        /// Build and pack again from a clone at another path: every byte must be the same
+        #[arg(long, conflicts_with = "for_tests")]
+        twice: bool,
         /// Pack what `cargo build` has made, as the two versions that the tests of packages install
         #[arg(long)]
         for_tests: bool,
@@ -89,8 +95,8 @@ fn main() -> ExitCode {
         Job::Gates => gates::run(),
         Job::Ebpf { check } => ebpf::run(check),
         Job::Demo { options } => programs::demo(&options),
-        Job::Package { for_tests: false } => package::run(),
-        Job::Package { for_tests: true } => package::for_tests().map(|folder| {
+        Job::Package { target, twice, for_tests: false } => package::run(target.as_deref(), twice),
+        Job::Package { for_tests: true, .. } => package::for_tests().map(|folder| {
             println!("    STOQ_PACKAGES={}", folder.display());
         }),
         Job::Speed { accept } => speed::run(accept),

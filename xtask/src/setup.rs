@@ -22,6 +22,8 @@ pub enum Scope {
     Coverage,
     /// To check packages; only their making does.
     Package,
+    /// To build and start programs for 64-bit ARM on another host.
+    Cross,
 }
 
 /// How it shows that something is there.
@@ -57,6 +59,10 @@ const fn package(program: &'static str, apt: &'static str, dnf: &'static str) ->
     Need { probe: Probe::Program(program), scope: Scope::Package, to_build: true, apt, dnf }
 }
 
+const fn cross(program: &'static str, apt: &'static str, dnf: &'static str) -> Need {
+    Need { probe: Probe::Program(program), scope: Scope::Cross, to_build: true, apt, dnf }
+}
+
 const NEEDS: &[Need] = &[
     build(Probe::Program("cmake"), "cmake", "cmake"),
     build(Probe::Program("make"), "make", "make"),
@@ -82,6 +88,9 @@ const NEEDS: &[Need] = &[
     run_time("rpm", "rpm", "rpm"),
     package("lintian", "lintian", "lintian"),
     package("rpmlint", "rpmlint", "rpmlint"),
+    cross("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu", "gcc-aarch64-linux-gnu"),
+    cross("aarch64-linux-gnu-g++", "g++-aarch64-linux-gnu", "gcc-c++-aarch64-linux-gnu"),
+    cross("qemu-aarch64-static", "qemu-user-static", "qemu-user-static-aarch64"),
     Need {
         probe: Probe::LlvmOfRustc,
         scope: Scope::Coverage,

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
+use super::arch::Architecture;
 use super::{PROGRAMS, commit_date, tools};
 use crate::step::Step;
 use crate::workspace;
@@ -20,13 +21,13 @@ const BILL: &str = "stoq-sbom.cdx";
 ///
 /// # Errors
 /// When the tool cannot be had, or something does not compile.
-pub fn release() -> Result<PathBuf> {
+pub fn release(architecture: &Architecture) -> Result<PathBuf> {
     let tool = tools::AUDITABLE.find()?;
-    // A folder of its own: with other flags, cargo would build what `cargo build --release` left again.
-    let target = workspace::target().join("package-build");
+    let target = folder(architecture);
     let mut command = std::process::Command::new(tool);
     command.current_dir(workspace::root()).args(["auditable", "build", "--release", "--locked"]);
     command.args(PROGRAMS.iter().flat_map(|program| ["-p", program]));
+    architecture.build(&mut command);
     let remapped = remapped(&target);
     let flags: Vec<String> =
         remapped.iter().map(|(from, to)| format!("--remap-path-prefix={from}={to}")).collect();
@@ -38,10 +39,28 @@ pub fn release() -> Result<PathBuf> {
     Step {
         log: "build-package",
         title: "build what ships (BoringSSL takes minutes the first time)",
-        advice: "mend what the compiler says; `cargo xtask setup` checks the system packages",
+        advice: "mend what the compiler says; `cargo xtask setup` checks the system packages, `rustup \
+                 target add` brings another architecture's libraries",
     }
     .run(&mut command)?;
-    Ok(target.join("release"))
+    let built = if architecture.is_foreign() { target.join(architecture.triple) } else { target };
+    Ok(built.join("release"))
+}
+
+/// Where the programs are built. A folder of its own: with other flags, cargo would build what `cargo build
+/// --release` left again. One for each architecture, so that two can be built at a time.
+fn folder(architecture: &Architecture) -> PathBuf {
+    let target = workspace::target();
+    if architecture.is_foreign() {
+        target.join(format!("package-build-{}", architecture.deb))
+    } else {
+        target.join("package-build")
+    }
+}
+
+/// The paths of this host that must not be in what ships.
+pub fn paths_of_this_host(architecture: &Architecture) -> Vec<String> {
+    remapped(&folder(architecture)).into_iter().map(|(from, _)| from).collect()
 }
 
 /// Folders of this host and what they are called in the binaries; the longest first, for they lie in

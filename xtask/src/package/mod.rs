@@ -1,10 +1,13 @@
-//! `cargo xtask package`: the .deb and the .rpm, into `target/package/`.
+//! `cargo xtask package`: the .deb and the .rpm, into `target/package/`, for this host or another architecture
+//! ([`arch`]).
 //!
 //! The order is build ([`build`]), stage ([`stage`]: one folder that holds all that is in the packages),
 //! pack (cargo-deb and cargo-generate-rpm, which read `packaging/package.toml` there), check ([`checks`]). The same
-//! input gives the same bytes: times come from the commit, paths of this host are taken out. `cargo
-//! xtask test` packs the binaries that it has built, for the tests that install packages.
+//! input gives the same bytes: times come from the commit, paths of this host are taken out; [`again`]
+//! shows it. `cargo xtask test` packs the binaries that it has built, for the tests that install packages.
 
+mod again;
+mod arch;
 mod build;
 mod checks;
 mod licences;
@@ -20,6 +23,7 @@ use anyhow::{Context, Result, ensure};
 use crate::setup;
 use crate::step::{Step, timed};
 use crate::workspace;
+use arch::Architecture;
 
 /// The programs of the packages.
 pub const PROGRAMS: [&str; 3] = ["stoqd", "hypermeshd", "stoqctl"];
@@ -40,6 +44,7 @@ enum Effort {
 struct Job<'a> {
     /// The folder of the binaries.
     binaries: &'a Path,
+    architecture: &'static Architecture,
     version: &'a str,
     /// Where the packages go.
     out: PathBuf,
@@ -48,69 +53,120 @@ struct Job<'a> {
     bills: Option<PathBuf>,
 }
 
-/// Builds what ships and packs it; then checks the packages as the distributions do.
+/// Builds what ships for `target` (as rustc calls it; else for this host) and packs it, checked as the
+/// distributions do. With `twice` it is then built and packed at another path, for the same bytes.
 ///
 /// # Errors
 /// When a tool cannot be had, something does not build, or a check finds something.
-pub fn run() -> Result<()> {
+pub fn run(target: Option<&str>, twice: bool) -> Result<()> {
+    let architecture = Architecture::named(target)?;
     setup::run(setup::Scope::All)?;
     setup::run(setup::Scope::Package)?;
-    let built = build::release()?;
-    let out = workspace::target().join("package");
+    if architecture.is_foreign() {
+        setup::run(setup::Scope::Cross)?;
+    }
+    let built = build::release(architecture)?;
     let job = Job {
         binaries: &built,
+        architecture,
         version: env!("CARGO_PKG_VERSION"),
-        out: out.clone(),
+        out: workspace::target().join("package"),
         effort: Effort::Small,
         bills: Some(build::bills_of_materials()?),
     };
     let packages = make(&job)?;
-    for program in PROGRAMS {
-        timed(&format!("what {program} needs of glibc"), || checks::glibc(&built.join(program)))?;
-    }
     checks::lint(&packages)?;
+    if twice {
+        checks::same_bytes(&packages, &again::packages(architecture)?)?;
+    }
     for package in packages {
-        println!("    {}", package.display());
+        let sum = stage::run(Command::new("sha256sum").arg(&package))?;
+        println!("    {} bytes, sha256 {}", fs::metadata(&package)?.len(), shown(&sum));
     }
     Ok(())
 }
 
-/// Packs the debug binaries twice, as two versions, and returns the folder.
+/// Packs the debug binaries as two versions, the second twice for the same bytes, and returns the folder.
 ///
 /// # Errors
-/// When a tool cannot be had, or packing fails.
+/// When a tool cannot be had, packing fails, or what is packed twice differs.
 pub fn for_tests() -> Result<PathBuf> {
     let out = workspace::scratch("packages")?;
     let binaries = workspace::target().join("debug");
-    for version in TEST_VERSIONS {
-        let out = out.join(version);
-        make(&Job { binaries: &binaries, version, out, effort: Effort::Fast, bills: None })?;
-    }
+    let architecture = Architecture::host()?;
+    let pack = |version, out| {
+        let (binaries, effort) = (binaries.as_path(), Effort::Fast);
+        make(&Job { binaries, architecture, version, out, effort, bills: None })
+    };
+    let [before, after] = TEST_VERSIONS;
+    pack(before, out.join(before))?;
+    let packages = pack(after, out.join(after))?;
+    let again = workspace::scratch("packages-again")?;
+    checks::same_bytes(&packages, &pack(after, again.clone())?)?;
+    fs::remove_dir_all(again)?;
     Ok(out)
 }
 
 /// Stages and packs; returns the .deb and the .rpm.
 fn make(job: &Job<'_>) -> Result<Vec<PathBuf>> {
     let date = commit_date()?;
-    if job.out.exists() {
-        fs::remove_dir_all(&job.out)
-            .with_context(|| format!("cannot empty {}", job.out.display()))?;
-    }
+    let deb_ending = format!("_{}.deb", job.architecture.deb);
+    let rpm_ending = format!(".{}.rpm", job.architecture.rpm);
     fs::create_dir_all(&job.out)?;
+    remove_former(&job.out, &[&deb_ending, &rpm_ending])?;
     let folder = job.out.join("stage");
     stage::fill(&folder, job, date)?;
-    let deb = job.out.join(format!("stoq_{}-1_amd64.deb", job.version));
-    let rpm = job.out.join(format!("stoq-{}-1.x86_64.rpm", job.version));
-    pack_deb(&folder, &deb, job.effort, date)?;
-    pack_rpm(&folder, &rpm, job.effort, date)?;
+    if job.effort == Effort::Small {
+        timed("what the programs need, and no path of this host in them", || {
+            check_programs(&folder.join("bin"), job.architecture)
+        })?;
+    }
+    let deb = job.out.join(format!("stoq_{}-1{deb_ending}", job.version));
+    let rpm = job.out.join(format!("stoq-{}-1{rpm_ending}", job.version));
+    pack_deb(&folder, &deb, job, date)?;
+    pack_rpm(&folder, &rpm, job, date)?;
     fs::remove_dir_all(&folder)?;
     Ok(vec![deb, rpm])
 }
 
-fn pack_deb(folder: &Path, deb: &Path, effort: Effort, date: u64) -> Result<()> {
+/// Removes what a run before has left: its stage, and packages for the same architecture, of whatever version.
+fn remove_former(out: &Path, endings: &[&str]) -> Result<()> {
+    let stage = out.join("stage");
+    if stage.exists() {
+        fs::remove_dir_all(&stage).with_context(|| stage.display().to_string())?;
+    }
+    for file in stage::entries(out)? {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        if endings.iter().any(|ending| name.ends_with(ending)) {
+            fs::remove_file(&file).with_context(|| file.display().to_string())?;
+        }
+    }
+    Ok(())
+}
+
+/// Looks at each program as it is packed, and starts it.
+fn check_programs(bin: &Path, architecture: &Architecture) -> Result<()> {
+    let paths = build::paths_of_this_host(architecture);
+    for program in PROGRAMS {
+        let program = bin.join(program);
+        checks::libraries(&program, architecture)?;
+        checks::paths(&program, &paths)?;
+        let version = stage::run(architecture.program(&program).arg("--version"))?;
+        println!("    {}", shown(&version));
+    }
+    Ok(())
+}
+
+/// What a command printed, in one line.
+fn shown(printed: &[u8]) -> String {
+    String::from_utf8_lossy(printed).trim().to_owned()
+}
+
+fn pack_deb(folder: &Path, deb: &Path, job: &Job<'_>, date: u64) -> Result<()> {
     let mut command = Command::new(tools::DEB.find()?);
     command.args(["--no-build", "--no-strip", "--no-separate-debug-symbols", "--output"]).arg(deb);
-    if effort == Effort::Fast {
+    command.args(["--target", job.architecture.triple]);
+    if job.effort == Effort::Fast {
         command.arg("--fast");
     }
     pack("pack-deb", "pack the .deb", folder, &mut command, date)?;
@@ -118,10 +174,11 @@ fn pack_deb(folder: &Path, deb: &Path, effort: Effort, date: u64) -> Result<()> 
     Ok(())
 }
 
-fn pack_rpm(folder: &Path, rpm: &Path, effort: Effort, date: u64) -> Result<()> {
+fn pack_rpm(folder: &Path, rpm: &Path, job: &Job<'_>, date: u64) -> Result<()> {
     let mut command = Command::new(tools::RPM.find()?);
     command.args(["generate-rpm", "--auto-req", "builtin", "--output"]).arg(rpm);
-    if effort == Effort::Fast {
+    command.args(["--arch", job.architecture.rpm]);
+    if job.effort == Effort::Fast {
         command.args(["--payload-compress", "none"]);
     }
     pack("pack-rpm", "pack the .rpm", folder, &mut command, date)?;
@@ -158,6 +215,18 @@ fn commit_date() -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packages_of_another_architecture_stay_where_they_are() {
+        let out = workspace::scratch("unit-former").unwrap();
+        fs::create_dir_all(out.join("stage")).unwrap();
+        for name in ["stoq_0.1.0-1_amd64.deb", "stoq_0.0.9-1_arm64.deb", "stoq-0.1.0-1.x86_64.rpm"]
+        {
+            fs::write(out.join(name), "").unwrap();
+        }
+        remove_former(&out, &["_amd64.deb", ".x86_64.rpm"]).unwrap();
+        assert_eq!(stage::entries(&out).unwrap(), [out.join("stoq_0.0.9-1_arm64.deb")]);
+    }
 
     #[test]
     fn the_commit_has_a_date() {

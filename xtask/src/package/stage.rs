@@ -1,9 +1,11 @@
 //! The folder from which both packages are packed. Owns its layout, which `packaging/package.toml` names;
 //! filled anew for each pair of packages by the job.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 
@@ -14,8 +16,18 @@ use crate::workspace;
 const SHELLS: [(&str, &str); 3] =
     [("bash", "stoqctl.bash"), ("zsh", "_stoqctl"), ("fish", "stoqctl.fish")];
 
+/// What is taken out of the programs: symbols, and the compilers' names.
+const STRIP: [&str; 2] = ["--strip-all", "--remove-section=.comment"];
+
 /// Folders of `packaging/` that go as they are.
 const FOLDERS: [&str; 3] = ["units", "deb", "rpm"];
+
+/// Who answers for the packages unless [`MAINTAINER_VARIABLE`] names somebody: the project has no address that
+/// would hold for whoever builds them. The manifest says the same.
+const MAINTAINER: &str = "The STOQ maintainers <maintainers@stoq.invalid>";
+
+/// The variable that names whoever answers for the packages, as `NAME <ADDRESS>`.
+const MAINTAINER_VARIABLE: &str = "STOQ_MAINTAINER";
 
 /// Fills `stage` with everything that is in the packages.
 ///
@@ -24,8 +36,9 @@ const FOLDERS: [&str; 3] = ["units", "deb", "rpm"];
 pub fn fill(stage: &Path, job: &Job<'_>, date: u64) -> Result<()> {
     let packaging = workspace::root().join("packaging");
     fs::create_dir_all(stage)?;
-    manifest(stage, &packaging, job.version)?;
-    programs(&stage.join("bin"), job.binaries)?;
+    let maintainer = maintainer(env::var(MAINTAINER_VARIABLE).ok())?;
+    manifest(stage, &packaging, job.version, &maintainer)?;
+    programs(&stage.join("bin"), job)?;
     for folder in FOLDERS {
         copy_all(&packaging.join(folder), &stage.join(folder))?;
     }
@@ -33,37 +46,73 @@ pub fn fill(stage: &Path, job: &Job<'_>, date: u64) -> Result<()> {
     for file in ["sysusers.conf", "tmpfiles.conf", "copyright"] {
         copy(&packaging.join(file), &stage.join(file))?;
     }
-    manual(stage, &packaging, job.binaries)?;
+    manual(stage, &packaging, job)?;
     documents(&stage.join("doc"), job.bills.as_deref())?;
-    fs::write(stage.join("changelog"), changelog(job.version, &rfc_2822(date)?))?;
+    fs::write(stage.join("changelog"), changelog(job.version, &maintainer, &rfc_2822(date)?))?;
+    set_times(stage, date)
+}
+
+/// Gives every file the commit's time. A packer only lowers later ones to it, which is not enough where the clock
+/// is behind the commit.
+fn set_times(stage: &Path, date: u64) -> Result<()> {
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(date);
+    let mut folders = vec![stage.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for path in entries(&folder)? {
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                fs::File::open(&path)?
+                    .set_modified(time)
+                    .with_context(|| path.display().to_string())?;
+            }
+        }
+    }
     Ok(())
 }
 
+/// Who answers for the packages, by what the variable says.
+fn maintainer(named: Option<String>) -> Result<String> {
+    // An empty variable is how a workflow passes on that there is none.
+    let Some(named) = named.filter(|named| !named.is_empty()) else { return Ok(MAINTAINER.into()) };
+    let parts = named.strip_suffix('>').and_then(|rest| rest.split_once(" <"));
+    let is_address = |address: &str| address.contains('@') && !address.contains([' ', '<', '>']);
+    let is_one = parts.is_some_and(|(name, address)| !name.is_empty() && is_address(address));
+    // It goes into strings of the manifest.
+    let is_plain = !named.contains(|c: char| c.is_control() || c == '"' || c == '\\');
+    ensure!(
+        is_one && is_plain,
+        "expected {MAINTAINER_VARIABLE} to be `NAME <ADDRESS>`, got {named:?}"
+    );
+    Ok(named)
+}
+
 /// The manifest with this version, and the empty source without which cargo takes no manifest.
-fn manifest(stage: &Path, packaging: &Path, version: &str) -> Result<()> {
+fn manifest(stage: &Path, packaging: &Path, version: &str, maintainer: &str) -> Result<()> {
     let text = fs::read_to_string(packaging.join("package.toml"))?;
     let with_version = text.replacen("version = \"0.0.0\"", &format!("version = \"{version}\""), 1);
     ensure!(with_version != text, "packaging/package.toml has no `version = \"0.0.0\"`");
-    fs::write(stage.join("Cargo.toml"), with_version)?;
+    ensure!(text.contains(MAINTAINER), "packaging/package.toml does not name {MAINTAINER}");
+    fs::write(stage.join("Cargo.toml"), with_version.replace(MAINTAINER, maintainer))?;
     fs::write(stage.join("empty.rs"), "")?;
     Ok(())
 }
 
 /// Copies the programs without symbols; the list of crates in them stays.
-fn programs(bin: &Path, from: &Path) -> Result<()> {
+fn programs(bin: &Path, job: &Job<'_>) -> Result<()> {
     for program in PROGRAMS {
         let to = bin.join(program);
-        copy(&from.join(program), &to)?;
-        run(Command::new("strip").arg("--strip-all").arg(&to))?;
+        copy(&job.binaries.join(program), &to)?;
+        run(Command::new(job.architecture.tool("strip")).args(STRIP).arg(&to))?;
     }
     Ok(())
 }
 
 /// Manual pages, compressed, and completions: as the command line itself writes them.
-fn manual(stage: &Path, packaging: &Path, binaries: &Path) -> Result<()> {
-    let stoqctl = binaries.join("stoqctl");
+fn manual(stage: &Path, packaging: &Path, job: &Job<'_>) -> Result<()> {
+    let stoqctl = || job.architecture.program(&job.binaries.join("stoqctl"));
     let (commands, daemons) = (stage.join("man1"), stage.join("man8"));
-    run(Command::new(&stoqctl).arg("man").arg(&commands))?;
+    run(stoqctl().arg("man").arg(&commands))?;
     copy_all(&packaging.join("man"), &daemons)?;
     for page in entries(&commands)?.iter().chain(&entries(&daemons)?) {
         // -n: neither name nor time of the page.
@@ -71,7 +120,7 @@ fn manual(stage: &Path, packaging: &Path, binaries: &Path) -> Result<()> {
     }
     fs::create_dir_all(stage.join("completions"))?;
     for (shell, file) in SHELLS {
-        let script = run(Command::new(&stoqctl).args(["completions", shell]))?;
+        let script = run(stoqctl().args(["completions", shell]))?;
         fs::write(stage.join("completions").join(file), script)?;
     }
     Ok(())
@@ -96,10 +145,10 @@ fn documents(doc: &Path, bills: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-fn changelog(version: &str, date: &str) -> String {
+fn changelog(version: &str, maintainer: &str, date: &str) -> String {
     format!(
         "stoq ({version}-1) unstable; urgency=medium\n\n  * Version {version}.\n\n \
-         -- The STOQ maintainers <maintainers@stoq.invalid>  {date}\n"
+         -- {maintainer}  {date}\n"
     )
 }
 
@@ -153,11 +202,34 @@ mod tests {
     use super::*;
 
     #[test]
+    fn files_have_the_commits_time_however_deep_they_are() {
+        let stage = workspace::scratch("unit-times").unwrap();
+        let file = stage.join("a/b/file");
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, "").unwrap();
+        set_times(&stage, 1_700_000_000).unwrap();
+        let time = file.metadata().unwrap().modified().unwrap();
+        assert_eq!(time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs(), 1_700_000_000);
+    }
+
+    #[test]
     fn the_changelog_has_debians_form() {
         let date = rfc_2822(1_700_000_000).unwrap();
         assert_eq!(date, "Tue, 14 Nov 2023 22:13:20 +0000");
-        let text = changelog("1.2.3", &date);
+        let text = changelog("1.2.3", MAINTAINER, &date);
         assert!(text.starts_with("stoq (1.2.3-1) unstable;"), "{text}");
         assert!(text.ends_with(">  Tue, 14 Nov 2023 22:13:20 +0000\n"), "{text}");
+    }
+
+    #[test]
+    fn a_maintainer_is_a_name_and_an_address_and_nothing_that_ends_a_string() {
+        let with = |named: &str| maintainer(Some(named.to_owned()));
+        assert_eq!(with("A Packager <a@example.org>").unwrap(), "A Packager <a@example.org>");
+        assert_eq!(with("").unwrap(), MAINTAINER);
+        assert_eq!(maintainer(None).unwrap(), MAINTAINER);
+        for wrong in ["a@example.org", "A <a>", " <a@b>", "A\" <a@b>", "A\n <a@b>", "A <a@b> <c@d>"]
+        {
+            with(wrong).unwrap_err();
+        }
     }
 }
