@@ -64,15 +64,19 @@ enum Command {
         /// Which ports: mio, uring, xdp; all by default.
         #[arg(long, value_delimiter = ',', default_value = "mio,uring,xdp")]
         port: Vec<String>,
-        /// What is done: reload, certificate, upgrade, restart; all by default.
-        #[arg(long, value_delimiter = ',', default_value = "reload,certificate,upgrade,restart")]
+        /// What is done: reload, certificate, upgrade, other-build, restart; all by default.
+        #[arg(
+            long,
+            value_delimiter = ',',
+            default_value = "reload,certificate,upgrade,other-build,restart"
+        )]
         events: Vec<Event>,
-        /// How often, on each node in turn.
+        /// How often, on each node in turn; other-build 4 times at most.
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
         rounds: u32,
-        /// Mbit/s of the TCP stream; as fast as it goes by default.
-        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-        rate: Option<u32>,
+        /// Mbit/s of the TCP stream: what a host of two cores carries beside two handshakes.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        rate: u32,
     },
     /// How long a revoked host still has links.
     Revoke {

@@ -12,6 +12,9 @@ use serde_json::{Value, json};
 /// Requests that are answered before anything is done: as many as two rounds take.
 const QUIET: u64 = 2000;
 
+/// Most changes to another build: there and back on each node.
+const BUILDS_MAX: u32 = 4;
+
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -19,10 +22,10 @@ pub struct Plan {
     pub ports: Vec<String>,
     /// What is done, each by itself.
     pub events: Vec<Event>,
-    /// How often, on each node in turn.
+    /// How often, on each node in turn; another build, [`BUILDS_MAX`] times at most.
     pub rounds: u32,
-    /// Mbit/s of the TCP stream; none for as fast as it goes.
-    pub rate: Option<u32>,
+    /// Mbit/s of the TCP stream.
+    pub rate: u32,
 }
 
 /// Runs it, prints the table, and writes `target/bench/continuity.json`. Gives how many trials failed, or
@@ -39,7 +42,9 @@ pub fn run(plan: &Plan) -> Result<usize> {
             let noticed = trial(plan, port, *event);
             failures += usize::from(!noticed.as_ref().is_ok_and(|it| it.keeps(event.promise())));
             match &noticed {
-                Ok(noticed) => println!("{port}, {} times {event}: {noticed}", plan.rounds),
+                Ok(noticed) => {
+                    println!("{port}, {} times {event}: {noticed}", rounds(plan, *event));
+                }
                 Err(error) => println!("{port}, {event}: {error}"),
             }
             lines.push(line(port, *event, noticed.as_ref().ok()));
@@ -57,13 +62,17 @@ pub fn run(plan: &Plan) -> Result<usize> {
 
 fn trial(plan: &Plan, port: &str, event: Event) -> Result<Noticed> {
     let bed = Bed::with_sites()?;
-    let deployment = Deployment::new(&bed)?;
-    let load = plan.rate.map_or(Load::Tcp, Load::TcpAt);
-    let mut trial = Trial::start(&deployment, &NodeConfig::new(port), load, QUIET)?;
-    for side in [Side::A, Side::B].into_iter().cycle().take(plan.rounds as usize) {
+    let deployment = Deployment::new(&bed)?.with_own_program()?;
+    let configs = [NodeConfig::new(port), NodeConfig::new(port)];
+    let mut trial = Trial::start(&deployment, configs, Load::TcpAt(plan.rate), QUIET)?;
+    for side in [Side::A, Side::B].into_iter().cycle().take(rounds(plan, event) as usize) {
         trial.happen(event, side)?;
     }
     trial.finish()
+}
+
+fn rounds(plan: &Plan, event: Event) -> u32 {
+    if event == Event::OtherBuild { plan.rounds.min(BUILDS_MAX) } else { plan.rounds }
 }
 
 fn row(port: &str, event: Event, noticed: &Result<Noticed>) -> Value {
