@@ -361,12 +361,20 @@ impl<'bed> Trial<'bed> {
         Ok(())
     }
 
+    /// What became so far of the requests since something was done first.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] when nothing is answered any more.
+    pub fn so_far(&self) -> Result<Answered> {
+        self.echoes.since(self.begin)
+    }
+
     /// Ends the traffic and says what it noticed.
     ///
     /// # Errors
     /// A TCP connection that was lost, a node that ended, or a link that went down without a restart.
     pub fn finish(mut self) -> Result<Noticed> {
-        let meanwhile = self.echoes.since(self.begin)?;
+        let meanwhile = self.so_far()?;
         let tcp = self.stream.finish()?;
         self.echoes.finish()?;
         for node in &mut self.nodes {

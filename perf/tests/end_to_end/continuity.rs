@@ -91,10 +91,14 @@ fn a_broken_new_version_never_takes_traffic() {
         let configs = [fixture.config(), passive];
         let mut trial = Trial::start(&own, configs, LOAD, QUIET).unwrap();
         let first = trial.node(Side::A).process.pid();
-        configuration_is_refused(fixture, &own, &trial);
+        configuration_is_refused(fixture, &own, &mut trial);
+        println!("bad configuration: {:?}", trial.so_far().unwrap());
         program_ends_at_once(fixture, &own, &trial);
+        println!("and programs that end: {:?}", trial.so_far().unwrap());
         links_do_not_come_up(fixture, &own, &trial);
+        println!("and no links: {:?}", trial.so_far().unwrap());
         is_killed_with_its_links_up(&trial);
+        println!("and killed in the middle: {:?}", trial.so_far().unwrap());
         assert_eq!(trial.node(Side::A).process.pid(), first);
         trial.happen(Event::Upgrade, Side::A).unwrap();
         assert_ne!(trial.node(Side::A).process.pid(), first);
@@ -102,11 +106,13 @@ fn a_broken_new_version_never_takes_traffic() {
     });
 }
 
-fn configuration_is_refused(fixture: &Fixture, own: &Deployment, trial: &Trial) {
+fn configuration_is_refused(fixture: &Fixture, own: &Deployment, trial: &mut Trial) {
     own.write(Side::A, fixture.config().set("tunnel.mtu", "\"wide\"")).unwrap();
     let why = trial.refuse(Side::A, |_| Ok(())).unwrap();
-    assert!(why.contains("exit status: 1"), "{why}");
+    assert!(why.contains("exit status: 2"), "{why}");
     assert!(why.contains("this process goes on"), "{why}");
+    let log = &trial.node(Side::A).process.log();
+    assert!(log.contains("tunnel.mtu: expected a number"), "{log}");
     own.write(Side::A, &fixture.config()).unwrap();
 }
 
@@ -120,10 +126,9 @@ fn program_ends_at_once(fixture: &Fixture, own: &Deployment, trial: &Trial) {
         let why = trial.refuse(Side::A, |_| Ok(())).unwrap();
         assert!(why.contains(how), "{why}");
     }
-    fs::write(&script, "no program").unwrap();
-    own.replace_program(&script).unwrap();
+    fs::remove_file(&own.binaries().stoqd).unwrap();
     let why = trial.refuse(Side::A, |_| Ok(())).unwrap();
-    println!("no program: {why}");
+    assert!(why.contains("No such file"), "{why}");
     own.replace_program(works).unwrap();
 }
 
