@@ -32,7 +32,7 @@ enum Command {
     Compare(CompareArgs),
     /// Puts the last results into docs/performance.md.
     Report {
-        /// The results; target/bench/tiers.json and target/bench/scale.json by default, where there.
+        /// The results; those of tiers, scale and continuity in target/bench by default, where there.
         files: Vec<PathBuf>,
     },
     /// Packets per second and CPU time per packet of each port, and of the tunnel on it.
@@ -323,7 +323,7 @@ fn compare_results(args: &CompareArgs) -> Result<()> {
 }
 
 fn report(files: Vec<PathBuf>) -> Result<()> {
-    let usual = ["tiers.json", "scale.json"].map(workspace::result);
+    let usual = ["tiers.json", "scale.json", "continuity.json"].map(workspace::result);
     let there = || usual.into_iter().filter(|file| file.is_file()).collect();
     let files: Vec<PathBuf> = if files.is_empty() { there() } else { files };
     if files.is_empty() {

@@ -125,7 +125,7 @@ impl Noticed {
     /// Requests lost while things were done, in percent.
     #[must_use]
     pub fn lost_percent(&self) -> f64 {
-        100.0 * self.meanwhile.lost as f64 / self.meanwhile.sent.max(1) as f64
+        self.meanwhile.lost_percent()
     }
 
     /// Whether it is within what is promised.
