@@ -32,7 +32,7 @@ enum Command {
     Compare(CompareArgs),
     /// Puts the last results into docs/performance.md.
     Report {
-        /// The results; target/bench/tiers.json and target/bench/scale.json by default, where there.
+        /// The results; those of tiers, scale and continuity in target/bench by default, where there.
         files: Vec<PathBuf>,
     },
     /// Packets per second and CPU time per packet of each port, and of the tunnel on it.
@@ -64,15 +64,19 @@ enum Command {
         /// Which ports: mio, uring, xdp; all by default.
         #[arg(long, value_delimiter = ',', default_value = "mio,uring,xdp")]
         port: Vec<String>,
-        /// What is done: reload, certificate, upgrade, restart; all by default.
-        #[arg(long, value_delimiter = ',', default_value = "reload,certificate,upgrade,restart")]
+        /// What is done: reload, certificate, upgrade, other-build, restart; all by default.
+        #[arg(
+            long,
+            value_delimiter = ',',
+            default_value = "reload,certificate,upgrade,other-build,restart"
+        )]
         events: Vec<Event>,
-        /// How often, on each node in turn.
+        /// How often, on each node in turn; other-build 4 times at most.
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
         rounds: u32,
-        /// Mbit/s of the TCP stream; as fast as it goes by default.
-        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-        rate: Option<u32>,
+        /// Mbit/s of the TCP stream: what a host of two cores carries beside two handshakes.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        rate: u32,
     },
     /// How long a revoked host still has links.
     Revoke {
@@ -319,7 +323,7 @@ fn compare_results(args: &CompareArgs) -> Result<()> {
 }
 
 fn report(files: Vec<PathBuf>) -> Result<()> {
-    let usual = ["tiers.json", "scale.json"].map(workspace::result);
+    let usual = ["tiers.json", "scale.json", "continuity.json"].map(workspace::result);
     let there = || usual.into_iter().filter(|file| file.is_file()).collect();
     let files: Vec<PathBuf> = if files.is_empty() { there() } else { files };
     if files.is_empty() {

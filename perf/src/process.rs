@@ -231,6 +231,12 @@ impl Process {
         tree(self.pid()).into_iter().filter_map(cpu_time_of).sum()
     }
 
+    /// The processes that its children have started: what a daemon's broker starts.
+    #[must_use]
+    pub fn grandchildren(&self) -> Vec<u32> {
+        children(self.pid()).into_iter().flat_map(children).collect()
+    }
+
     /// The time that a core has spent on it and its children so far: finer than [`Process::cpu_time`],
     /// but not split. What interrupts did meanwhile is in it where the kernel does not tell them apart.
     #[must_use]
@@ -323,11 +329,13 @@ fn tail(log: &str) -> String {
 
 /// The process and its direct children (a daemon and its broker are no deeper).
 fn tree(pid: u32) -> Vec<u32> {
-    let children =
-        fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    std::iter::once(pid)
-        .chain(children.split_whitespace().filter_map(|word| word.parse().ok()))
-        .collect()
+    std::iter::once(pid).chain(children(pid)).collect()
+}
+
+/// What a process' first thread has started.
+fn children(pid: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
 }
 
 fn cpu_time_of(pid: u32) -> Option<CpuTime> {

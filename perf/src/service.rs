@@ -96,11 +96,13 @@ impl Manager {
             .map(|(to, from)| format!(" {to}<&{0} {0}<&-", from.as_raw_fd()))
             .collect();
         // The process that is named has to be the one that asks: the shell becomes it.
-        let script = format!("export LISTEN_PID=$$; exec{moves}; exec \"$0\" \"$@\"");
+        let listens = if names.is_empty() { "" } else { "export LISTEN_PID=$$; " };
+        let script = format!("{listens}exec{moves}; exec \"$0\" \"$@\"");
         let mut command = namespace.command("bash");
         command.arg("-c").arg(script).arg(program).args(arguments);
         command.env("NOTIFY_SOCKET", &self.path).env("WATCHDOG_USEC", WATCHDOG_US);
-        if !copies.is_empty() {
+        // To a service of which nothing is stored, nothing is said.
+        if !names.is_empty() {
             command.env("LISTEN_FDS", copies.len().to_string()).env("LISTEN_FDNAMES", names);
         }
         Process::spawn_command(command, program, log)

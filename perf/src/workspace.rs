@@ -4,6 +4,9 @@ use crate::{Error, Result};
 use std::env;
 use std::path::{Path, PathBuf};
 
+/// What names another build of `stoqd` than the one in use.
+const OTHER: &str = "STOQD_OTHER_BIN";
+
 /// The workspace's own folder.
 #[must_use]
 pub fn root() -> PathBuf {
@@ -46,6 +49,24 @@ impl Binaries {
     pub fn are_named() -> bool {
         env::var_os("STOQD_BIN").is_some() || env::var_os("STOQCTL_BIN").is_some()
     }
+}
+
+/// Another build of `stoqd`, which `STOQD_OTHER_BIN` names.
+///
+/// # Errors
+/// [`Error::Missing`] when it is not there.
+pub fn other_stoqd() -> Result<PathBuf> {
+    let named = env::var_os(OTHER).map(PathBuf::from);
+    named.clone().filter(|path| path.is_file()).ok_or_else(|| Error::Missing {
+        program: named.map_or_else(|| OTHER.to_owned(), |path| path.display().to_string()),
+        advice: format!("name another build of stoqd by {OTHER}, as `cargo xtask` does"),
+    })
+}
+
+/// Whether the environment names one, so that its absence is an error.
+#[must_use]
+pub fn names_other_stoqd() -> bool {
+    env::var_os(OTHER).is_some()
 }
 
 /// What a host of a mesh runs.

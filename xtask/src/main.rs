@@ -11,6 +11,7 @@ mod coverage;
 mod ebpf;
 mod gates;
 mod links;
+mod other;
 mod package;
 mod programs;
 mod resolved;

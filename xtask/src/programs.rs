@@ -9,6 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::other;
 use crate::setup;
 use crate::step::Step;
 use crate::test::name_binaries;
@@ -40,7 +41,13 @@ pub fn bench(name: &str, options: &[String]) -> Result<()> {
 
 fn start(program: &str, options: &[String], packages: &[&str]) -> Result<()> {
     setup::run(setup::Scope::All)?;
-    let packages = packages.iter().flat_map(|package| ["-p", package]);
+    let packages: Vec<&str> = packages.iter().flat_map(|package| ["-p", package]).collect();
+    let asks = options.first().is_some_and(|name| name == "continuity");
+    let other = asks.then(|| {
+        let release: Vec<&str> = packages.iter().copied().chain(["--release"]).collect();
+        other::build(other::RELEASE, &release)
+    });
+    let other = other.transpose()?;
     Step {
         log: "build-release",
         title: "build the release binaries (BoringSSL takes minutes the first time)",
@@ -52,5 +59,6 @@ fn start(program: &str, options: &[String], packages: &[&str]) -> Result<()> {
     let mut command = Command::new(&binary);
     command.current_dir(workspace::root()).args(options);
     name_binaries(&mut command, &folder);
+    command.envs(other.map(|path| (other::VARIABLE, path)));
     Err(command.exec()).with_context(|| format!("cannot start {}", binary.display()))
 }

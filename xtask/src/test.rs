@@ -1,13 +1,14 @@
 //! `cargo xtask test`: set up, build, run every test.
 //!
 //! End-to-end tests start the daemons as processes: they find them by `STOQD_BIN`, `STOQCTL_BIN` and
-//! `HYPERMESHD_BIN`, which this sets to what it has just built. Root's tests install packages as well,
+//! `HYPERMESHD_BIN`, which this sets to what it has just built, and another build by `STOQD_OTHER_BIN`. Root's tests install packages as well,
 //! which they find by `STOQ_PACKAGES`. The CI and developers call it.
 
 use std::path::Path;
 
 use anyhow::Result;
 
+use crate::other;
 use crate::package;
 use crate::resolved;
 use crate::setup;
@@ -33,9 +34,10 @@ const RESOLVED_VARIABLE: &str = "NAMES_RESOLVED";
 /// When a package is missing, something does not compile, or a test fails.
 pub fn run(filter: &[String]) -> Result<()> {
     setup::run(setup::Scope::All)?;
+    let other = other::build(other::DEVELOPMENT, &["--workspace"])?;
     build()?;
     let packages = setup::is_root().then(package::for_tests).transpose()?;
-    let log = test(filter, packages.as_deref())?;
+    let log = test(filter, packages.as_deref(), &other)?;
     let closing = step::last_lines(&log, CLOSING_LINES);
     println!("{closing}");
     std::fs::write(workspace::scratch("test-closing.txt")?, closing + "\n")?;
@@ -53,7 +55,7 @@ fn build() -> Result<()> {
     Ok(())
 }
 
-fn test(filter: &[String], packages: Option<&Path>) -> Result<std::path::PathBuf> {
+fn test(filter: &[String], packages: Option<&Path>, other: &Path) -> Result<std::path::PathBuf> {
     let mut command = workspace::cargo();
     if nextest_is_there() {
         command.args(["nextest", "run", "--failure-output", "immediate-final"]);
@@ -71,6 +73,7 @@ fn test(filter: &[String], packages: Option<&Path>) -> Result<std::path::PathBuf
         command.env(RESOLVED_VARIABLE, folder);
     }
     name_binaries(&mut command, &workspace::target().join("debug"));
+    command.env(other::VARIABLE, other);
     command.envs(packages.map(|folder| ("STOQ_PACKAGES", folder)));
     Step { log: "test", title: "run the tests", advice: "`cargo xtask test NAME` runs one again" }
         .run(&mut command)

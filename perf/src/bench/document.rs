@@ -5,7 +5,7 @@
 //! `<!-- end -->` is replaced by the tables of `target/bench/tiers.json`.
 
 use super::results::{self, Results};
-use super::{scale, tiers};
+use super::{continuity, scale, tiers};
 use crate::{Error, Result};
 use std::fs;
 use std::path::Path;
@@ -44,9 +44,10 @@ fn rendered(results: &Results) -> Result<(String, Vec<(&'static str, String)>)> 
     match results.benchmark.as_str() {
         "tiers" => Ok((tiers::markdown(results), tiers::plots(results))),
         "scale" => Ok((scale::markdown(results), Vec::new())),
+        "continuity" => Ok((continuity::markdown(results), Vec::new())),
         other => Err(Error::Output {
             what: "the result of a benchmark".to_owned(),
-            expected: "one of `tiers` or `scale`".to_owned(),
+            expected: "one of `tiers`, `scale` or `continuity`".to_owned(),
             got: other.to_owned(),
         }),
     }

@@ -7,13 +7,18 @@ use crate::bed::{Bed, Family, Side};
 use crate::measure::echo::{Answered, Echoes};
 use crate::measure::iperf::{Carried, Load, Stream};
 use crate::measure::ping;
-use crate::node::{Deployment, LINK_UP, Node, NodeConfig};
+use crate::node::{DEVICE, Deployment, LINK_UP, Node, NodeConfig};
+use crate::process::Process;
 use crate::service::Manager;
+use crate::workspace::{self, Binaries};
 use crate::{Error, Result, wait};
 use nix::sys::signal::Signal;
 use serde::Serialize;
 use std::fmt;
+use std::fs;
+use std::path::PathBuf;
 use std::str::FromStr;
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// Most requests in a hundred that may be lost while things are done.
@@ -32,8 +37,14 @@ const SOON: Duration = Duration::from_secs(30);
 /// Answers that show, after each event, that traffic goes on: half a second of them.
 const GOES_ON: u64 = 500;
 
+/// Bytes that show that a TCP connection goes on: more than what was under way in the tunnel.
+const STREAM_GOES_ON: u64 = 256 << 10;
+
 /// What says how a node is.
 const STATUS: &str = "stoqctl status --json";
+
+/// What asks a node to hand over.
+const UPGRADE: &str = "stoqctl upgrade";
 
 /// What is done to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,19 +55,22 @@ pub enum Event {
     Certificate,
     /// `stoqctl upgrade` has another process take over.
     Upgrade,
+    /// The program is replaced by the other one of two builds, and `stoqctl upgrade` has it take over.
+    OtherBuild,
     /// It is ended and started again, as a service manager does it that keeps descriptors meanwhile.
     Restart,
 }
 
 impl Event {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Reload, Self::Certificate, Self::Upgrade, Self::Restart];
+    pub const ALL: [Self; 5] =
+        [Self::Reload, Self::Certificate, Self::Upgrade, Self::OtherBuild, Self::Restart];
 
     /// What is promised of it.
     #[must_use]
     pub const fn promise(self) -> Promise {
         match self {
-            Self::Reload | Self::Certificate | Self::Upgrade => {
+            Self::Reload | Self::Certificate | Self::Upgrade | Self::OtherBuild => {
                 Promise { lost_percent: LOST_PERCENT, stall_ms: STALL_MS }
             }
             // What comes while nobody is there is lost.
@@ -71,6 +85,7 @@ impl fmt::Display for Event {
             Self::Reload => "reload",
             Self::Certificate => "certificate",
             Self::Upgrade => "upgrade",
+            Self::OtherBuild => "other-build",
             Self::Restart => "restart",
         })
     }
@@ -81,7 +96,7 @@ impl FromStr for Event {
 
     fn from_str(word: &str) -> std::result::Result<Self, String> {
         let known = Self::ALL.iter().find(|event| event.to_string() == word);
-        let expected = "reload, certificate, upgrade or restart";
+        let expected = "reload, certificate, upgrade, other-build or restart";
         known.copied().ok_or_else(|| format!("expected {expected}, got `{word}`"))
     }
 }
@@ -110,7 +125,7 @@ impl Noticed {
     /// Requests lost while things were done, in percent.
     #[must_use]
     pub fn lost_percent(&self) -> f64 {
-        100.0 * self.meanwhile.lost as f64 / self.meanwhile.sent.max(1) as f64
+        self.meanwhile.lost_percent()
     }
 
     /// Whether it is within what is promised.
@@ -147,7 +162,7 @@ impl fmt::Display for Noticed {
 #[derive(Debug)]
 pub struct Trial<'bed> {
     deployment: &'bed Deployment<'bed>,
-    config: NodeConfig,
+    configs: [NodeConfig; 2],
     managers: [Manager; 2],
     nodes: [Node; 2],
     restarted: bool,
@@ -158,19 +173,19 @@ pub struct Trial<'bed> {
 }
 
 impl<'bed> Trial<'bed> {
-    /// Starts both nodes with this configuration, and the traffic; then nothing is done until `quiet`
+    /// Starts A and B with these configurations, and the traffic; then nothing is done until `quiet`
     /// requests are answered.
     ///
     /// # Errors
     /// The step that failed.
     pub fn start(
         deployment: &'bed Deployment<'bed>,
-        config: &NodeConfig,
+        configs: [NodeConfig; 2],
         load: Load,
         quiet: u64,
     ) -> Result<Self> {
         let bed: &Bed = deployment.bed;
-        let (managers, nodes) = start_both(deployment, config)?;
+        let (managers, nodes) = start_both(deployment, &configs)?;
         let hosts = (bed.a.site_host()?, bed.b.site_host()?);
         for family in Family::BOTH {
             ping::wait_for_answer(hosts.0, Side::B.host(family), LINK_UP)?;
@@ -183,8 +198,8 @@ impl<'bed> Trial<'bed> {
         echoes.wait_for_more(quiet, SOON)?;
         let quiet = echoes.since(begin)?;
         let begin = Instant::now();
-        let (config, restarted) = (config.clone(), false);
-        Ok(Self { deployment, config, managers, nodes, restarted, echoes, stream, quiet, begin })
+        let restarted = false;
+        Ok(Self { deployment, configs, managers, nodes, restarted, echoes, stream, quiet, begin })
     }
 
     /// A node.
@@ -201,6 +216,7 @@ impl<'bed> Trial<'bed> {
             Event::Reload => reload(self.node(side))?,
             Event::Certificate => self.swap_certificate(side)?,
             Event::Upgrade => self.upgrade(side)?,
+            Event::OtherBuild => self.other_build(side)?,
             Event::Restart => self.restart(side)?,
         }
         self.goes_on()
@@ -211,18 +227,103 @@ impl<'bed> Trial<'bed> {
     /// # Errors
     /// [`Error::Timeout`] when it does not.
     pub fn goes_on(&self) -> Result<()> {
-        self.echoes.wait_for_more(GOES_ON, SOON)
+        let goal = self.stream.received()? + STREAM_GOES_ON;
+        self.echoes.wait_for_more(GOES_ON, SOON)?;
+        wait::until("the TCP connection going on", SOON, || match self.stream.received() {
+            Ok(received) if received >= goal => Ok(()),
+            received => Err(format!("{received:?} of {goal} bytes")),
+        })
     }
 
-    /// Has another process take over, and waits for the end of the one before.
+    /// Asks for an upgrade that must be refused, and does something meanwhile. Waits until traffic has gone on
+    /// for a while, and gives the reason that was told.
+    ///
+    /// # Errors
+    /// An upgrade that was made, traffic that does not go on, or routes that are not as before.
+    pub fn refuse(
+        &self,
+        side: Side,
+        meanwhile: impl FnOnce(&Node) -> Result<()>,
+    ) -> Result<String> {
+        let (node, routes) = (&self.nodes[place(side)], self.routes(side)?);
+        let (answer, done) = thread::scope(|scope| {
+            let asked = scope.spawn(|| node.ctl(&["upgrade"]));
+            let done = meanwhile(node);
+            (asked.join(), done)
+        });
+        done?;
+        let why = match answer {
+            Ok(Err(Error::Command { output, .. })) => output,
+            Ok(Err(error)) => return Err(error),
+            other => return Err(unexpected(UPGRADE, "a refusal", &format!("{other:?}"))),
+        };
+        self.goes_on()?;
+        let now = self.routes(side)?;
+        if now != routes {
+            return Err(unexpected("ip route", &routes, &now));
+        }
+        Ok(why)
+    }
+
+    /// The number of a node's tunnel device: one that was made anew has another.
+    ///
+    /// # Errors
+    /// [`Error::Command`] when there is none.
+    pub fn device(&self, side: Side) -> Result<String> {
+        let told = self.ip(side, &format!("-oneline link show {DEVICE}"))?;
+        Ok(told.split(':').next().unwrap_or_default().to_owned())
+    }
+
+    /// A node's routes through its tunnel device, of both families.
+    fn routes(&self, side: Side) -> Result<String> {
+        let of = |family| self.ip(side, &format!("{family} route show dev {DEVICE}"));
+        Ok(of("-4")? + &of("-6")?)
+    }
+
+    fn ip(&self, side: Side, words: &str) -> Result<String> {
+        self.deployment.bed.edge(side).namespace.ip(words)
+    }
+
+    /// Has another process take over on a node, and waits for the end of the one before.
     fn upgrade(&mut self, side: Side) -> Result<()> {
-        let node = self.node(side);
-        let mut elder = node.upgrade()?;
+        let elder = self.node(side).upgrade()?;
+        self.leave(side, elder)
+    }
+
+    /// Has the other build of two take over, in a deployment that has a program of its own.
+    fn other_build(&mut self, side: Side) -> Result<()> {
+        let builds = [Binaries::find()?.stoqd, workspace::other_stoqd()?];
+        let running = self.node(side).program()?;
+        let is_other = |build: &&PathBuf| fs::read(build).is_ok_and(|bytes| bytes != running);
+        let next = builds.iter().find(is_other).ok_or_else(|| {
+            unexpected(&builds[1].display().to_string(), "another build", "the same bytes")
+        })?;
+        self.deployment.replace_program(next)?;
+        self.upgrade(side)?;
+        if self.node(side).program()? == running {
+            return Err(unexpected(UPGRADE, "the other build", "the same program"));
+        }
+        Ok(())
+    }
+
+    /// Has another process take over on A and on B at about the same time, and waits until traffic goes on.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub fn upgrade_both(&mut self) -> Result<()> {
+        let elders =
+            [(Side::A, self.node(Side::A).upgrade()?), (Side::B, self.node(Side::B).upgrade()?)];
+        elders.into_iter().try_for_each(|(side, elder)| self.leave(side, elder))?;
+        self.goes_on()
+    }
+
+    /// Waits for the end of a process that has handed over.
+    fn leave(&mut self, side: Side, mut elder: Process) -> Result<()> {
         let status = elder.wait_exit(SOON)?;
         if !status.success() {
             return Err(elder.failed(&status.to_string()));
         }
-        let pid = node.process.pid();
+        let pid = self.node(side).process.pid();
         let manager = &self.managers[place(side)];
         wait::until("MAINPID of the process that took over", SOON, || match manager.main_pid() {
             Some(known) if known == pid => Ok(()),
@@ -232,6 +333,9 @@ impl<'bed> Trial<'bed> {
 
     /// Ends a node and starts it again, with what its service manager kept.
     fn restart(&mut self, side: Side) -> Result<()> {
+        if !self.restarted {
+            no_link_was_lost(&self.nodes)?;
+        }
         self.restarted = true;
         let manager = &self.managers[place(side)];
         let node = &mut self.nodes[place(side)];
@@ -240,7 +344,7 @@ impl<'bed> Trial<'bed> {
         if !status.success() {
             return Err(node.process.failed(&status.to_string()));
         }
-        *node = self.deployment.start_under(manager, side, &self.config)?;
+        *node = self.deployment.start_under(manager, side, &self.configs[place(side)])?;
         self.nodes.iter_mut().try_for_each(|node| node.wait_for_link("up", LINK_UP).map(drop))
     }
 
@@ -257,21 +361,29 @@ impl<'bed> Trial<'bed> {
         Ok(())
     }
 
+    /// What became so far of the requests since something was done first.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] when nothing is answered any more.
+    pub fn so_far(&self) -> Result<Answered> {
+        self.echoes.since(self.begin)
+    }
+
     /// Ends the traffic and says what it noticed.
     ///
     /// # Errors
     /// A TCP connection that was lost, a node that ended, or a link that went down without a restart.
     pub fn finish(mut self) -> Result<Noticed> {
-        let meanwhile = self.echoes.since(self.begin)?;
+        let meanwhile = self.so_far()?;
         let tcp = self.stream.finish()?;
         self.echoes.finish()?;
         for node in &mut self.nodes {
             if let Some(status) = node.process.try_exit() {
                 return Err(node.process.failed(&status.to_string()));
             }
-            if !self.restarted && node.process.log().contains("link down") {
-                return Err(node.process.failed("a link that went down"));
-            }
+        }
+        if !self.restarted {
+            no_link_was_lost(&self.nodes)?;
         }
         Ok(Noticed { quiet: self.quiet, meanwhile, tcp })
     }
@@ -309,15 +421,27 @@ fn unexpected(what: &str, expected: &str, got: &str) -> Error {
 }
 
 /// Starts both nodes, each under a service manager, and waits for the link.
-fn start_both(deployment: &Deployment, config: &NodeConfig) -> Result<([Manager; 2], [Node; 2])> {
+fn start_both(
+    deployment: &Deployment,
+    configs: &[NodeConfig; 2],
+) -> Result<([Manager; 2], [Node; 2])> {
     let manager = |side: Side| {
         Manager::start(&deployment.bed.folder().join(format!("notify-{}.sock", side.node())))
     };
     let managers = [manager(Side::A)?, manager(Side::B)?];
-    let start = |side: Side| deployment.start_under(&managers[place(side)], side, config);
+    let start =
+        |side: Side| deployment.start_under(&managers[place(side)], side, &configs[place(side)]);
     let mut nodes = [start(Side::A)?, start(Side::B)?];
     nodes.iter_mut().try_for_each(|node| node.wait_for_link("up", LINK_UP).map(drop))?;
     Ok((managers, nodes))
+}
+
+fn no_link_was_lost(nodes: &[Node]) -> Result<()> {
+    let mut processes = nodes.iter().map(|node| &node.process);
+    match processes.find(|process| process.log().contains("link down")) {
+        Some(process) => Err(process.failed("a link that went down")),
+        None => Ok(()),
+    }
 }
 
 fn place(side: Side) -> usize {

@@ -49,6 +49,14 @@ pub struct Answered {
     pub stall_ms: f64,
 }
 
+impl Answered {
+    /// Requests lost, in percent.
+    #[must_use]
+    pub fn lost_percent(&self) -> f64 {
+        100.0 * self.lost as f64 / self.sent.max(1) as f64
+    }
+}
+
 /// When a request was sent and answered.
 #[derive(Clone, Copy, Debug)]
 struct Request {

@@ -112,6 +112,7 @@ impl Transfer {
 pub struct Stream {
     server: Process,
     client: Process,
+    to: Namespace,
 }
 
 /// What such a stream has carried.
@@ -151,7 +152,20 @@ impl Stream {
         }
         let iperf = Path::new("iperf3");
         let client = Process::spawn(from, &logs.join("iperf3-stream.log"), iperf, words)?;
-        Ok(Self { server, client })
+        Ok(Self { server, client, to: to.clone() })
+    }
+
+    /// How many bytes the receiver's TCP has got so far.
+    ///
+    /// # Errors
+    /// [`Error::Command`] when `ss` fails, [`Error::Output`] when it knows of no connection.
+    pub fn received(&self) -> Result<u64> {
+        let printed = self.to.run("ss", ["-Htin", "sport", "=", &format!(":{PORT}")])?;
+        bytes_received(&printed).ok_or_else(|| Error::Output {
+            what: "ss -Htin".to_owned(),
+            expected: "a connection with `bytes_received:`".to_owned(),
+            got: printed.clone(),
+        })
     }
 
     /// Ends it by SIGINT, on which iperf3 prints its report. It checks that the connection was still there.
@@ -168,6 +182,12 @@ impl Stream {
         let report: Value = serde_json::from_str(&printed).map_err(|_| unexpected(&printed))?;
         carried(&report).ok_or_else(|| unexpected(&printed))
     }
+}
+
+/// What the connection with the most bytes has got: iperf3 has one of its own for results.
+fn bytes_received(printed: &str) -> Option<u64> {
+    let words = printed.split_whitespace();
+    words.filter_map(|word| word.strip_prefix("bytes_received:")?.parse().ok()).max()
 }
 
 fn carried(report: &Value) -> Option<Carried> {
@@ -279,6 +299,14 @@ mod tests {
             "intervals": intervals, "end": { "sum_sent": sent } });
         let expected = Carried { mbps: 5.0, retransmits: 2, silence_ms: 300 };
         assert_eq!(carried(&report), Some(expected));
+    }
+
+    #[test]
+    fn the_bytes_of_the_fuller_connection() {
+        let printed = "ESTAB 0 0 10.2.0.2:5201 10.1.0.2:4000\n\t cubic bytes_received:148 segs_in:9\n\
+                       ESTAB 0 0 10.2.0.2:5201 10.1.0.2:4001\n\t cubic bytes_received:90210 segs_in:70\n";
+        assert_eq!(bytes_received(printed), Some(90_210));
+        assert_eq!(bytes_received(""), None);
     }
 
     #[test]

@@ -136,6 +136,25 @@ impl<'bed> Deployment<'bed> {
         Ok(own)
     }
 
+    /// Puts another program where the daemon's is, which must be its own copy: by renaming over it, as package
+    /// managers do. Processes that run go on with the one that they were started from.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be copied, [`Error::Missing`] where others use the program as well.
+    pub fn replace_program(&self, with: &Path) -> Result<()> {
+        let program = &self.binaries.stoqd;
+        if !program.starts_with(&self.folder) {
+            return Err(Error::Missing {
+                program: "a copy of stoqd of its own".to_owned(),
+                advice: "make the deployment by `with_own_program`".to_owned(),
+            });
+        }
+        let failed = || Error::io(format!("replace {}", program.display()));
+        let new = program.with_extension("new");
+        fs::copy(with, &new).map_err(failed())?;
+        fs::rename(&new, program).map_err(failed())
+    }
+
     /// The programs in use.
     #[must_use]
     pub fn binaries(&self) -> &Binaries {
@@ -252,6 +271,15 @@ impl Node {
             expected: "one JSON object".to_owned(),
             got: format!("{error} in {printed}"),
         })
+    }
+
+    /// The program that it runs, whatever is at that path now.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it has ended.
+    pub fn program(&self) -> Result<Vec<u8>> {
+        let path = format!("/proc/{}/exe", self.process.pid());
+        fs::read(&path).map_err(Error::io(format!("read {path}")))
     }
 
     /// Has it hand over to a new process of the program at its path, which is this node from then on. Gives the
