@@ -57,7 +57,11 @@ async fn take(app: &App, client: &mut Client, commands: Commands) -> Result<(), 
         Ok(Followed::Taken) => Ok(()),
         Ok(Followed::Later) => {
             // What is revoked here has to be in what takes the place of this ledger.
-            report(app, client).await?;
+            match report(app, client).await {
+                Err(refused) if is_passing(refused.0.code) => return Err(refused),
+                Err(refused) => tracing::warn!(%refused, "what is revoked here was not taken"),
+                Ok(()) => {}
+            }
             take_snapshot(app, client).await
         }
         Err(error) => {
@@ -68,6 +72,11 @@ async fn take(app: &App, client: &mut Client, commands: Commands) -> Result<(), 
             Err(error)
         }
     }
+}
+
+/// Whether the same may succeed later.
+const fn is_passing(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::Unavailable | ErrorCode::Storage | ErrorCode::Internal)
 }
 
 /// Tells the sequencer what this host's ledger comes to, and what is revoked in it.

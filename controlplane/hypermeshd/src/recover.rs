@@ -18,11 +18,15 @@ use crate::{clock, peers};
 /// How often those who did not answer are asked again: a link comes up at any time.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// How often it is looked whether somebody has to be asked; a rise of the ledger comes first.
+const IDLE: Duration = Duration::from_secs(5);
+
 /// How long a member may take to answer: one that has just died is still linked until its silence is noticed.
 const OF_ONE: Duration = Duration::from_secs(10);
 
 /// Runs for as long as the daemon does; idle where nobody has to be asked.
 pub async fn run(app: App) {
+    let mut height = app.height();
     let (mut asked, mut survey) = (None, Some(Survey::default()));
     loop {
         let phase = app.core(|core| Ok(core.sequencing())).await.unwrap_or_default();
@@ -37,7 +41,12 @@ pub async fn run(app: App) {
                 Err(error) => tracing::warn!(%error, "cannot ask the members for their ledgers"),
             }
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        let pause = if of.is_some() && survey.is_some() { LOOK_EVERY } else { IDLE };
+        // A restore is a rise of the ledger, too.
+        tokio::select! {
+            _ = height.changed() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
     }
 }
 
@@ -83,6 +92,7 @@ async fn ask(app: &App, member: &str) -> Result<(), Refused> {
         }
         Ok(Heard::Known) => Ok(()),
         Err(refused) => {
+            tell_doubt(app).await;
             let (actor, why) = (format!("node {member}"), refused.to_string());
             app.audit(actor, "show-ledger".into(), Outcome::Refused(why)).await;
             Ok(())

@@ -109,6 +109,18 @@ impl Core {
         Ok(Followed::Taken)
     }
 
+    /// Learns the term in which this node joined.
+    fn take_head(&mut self, head: Option<Base64>) -> Result<(), Refused> {
+        let membership = self.mesh()?;
+        let place = membership.place();
+        let head = offered_head(membership, head)?.filter(|(head, _)| {
+            (head.height, Some(head.state_hash)) == (place.height, place.state_hash)
+        });
+        let Some(head) = head else { return Ok(()) };
+        self.store.write(&Change { values: values(&head), ..Change::default() })?;
+        self.reopen()
+    }
+
     /// Keeps the head, if the ledger has come to it. It is stored with the entry that came to it, but for the
     /// first one of a host that is as far already.
     fn reached(&mut self, head: Option<(LedgerHead, Vec<u8>)>) -> Result<(), Refused> {
@@ -191,7 +203,6 @@ impl Core {
         self.dir.write(files::ROOT, 0o644, pem::certificate(&root).as_bytes())?;
         let standing = Standing { node, sequencer: false, left: false };
         let standing = postcard::to_stdvec(&standing).map_err(Refused::internal)?;
-        // The term is learned with the first head that this node can verify.
         let values = vec![
             (STANDING, standing),
             (SNAPSHOT, reply.snapshot.ledger.0),
@@ -199,6 +210,7 @@ impl Core {
         ];
         self.store.write(&Change { values, ..Change::default() })?;
         self.reopen()?;
+        self.take_head(reply.snapshot.head)?;
         self.founded()
     }
 

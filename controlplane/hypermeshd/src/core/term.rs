@@ -37,7 +37,7 @@ impl Phase {
             Self::Normal => return Ok(()),
             Self::Restoring => {
                 "this host was restored and first asks the members for what came after the backup, for two \
-                 minutes at most once stoqd runs; try again when `stoqctl mesh status` says sequencer"
+                 minutes at most once stoqd runs; try again then"
             }
             Self::Superseded => SUPERSEDED_TEXT,
         };
@@ -207,6 +207,7 @@ impl Core {
                     offered.height, own.height
                 ))
             }
+            (Phase::Normal, Offer::Forked) => Err(self.contradicts(offer, &own, &offered)),
             _ => Ok(Heard::Known),
         }
     }
