@@ -155,3 +155,6 @@ impl Survey {
         left == 0 || since(self.first, AFTER_FIRST) || since(self.began, WITHOUT_ANY)
     }
 }
+
+#[cfg(test)]
+mod tests;
