@@ -67,6 +67,8 @@ async fn look(app: &App, phase: Phase, survey: &mut Survey) -> Result<bool, Refu
     let over = survey.is_over(left, now());
     if over && phase == Phase::Restoring {
         let term = app.core(|core| core.resume(clock::now_s())).await?;
+        // Its number is another now, and followers may ask again.
+        app.bundle_changed();
         let action = format!("resume term {term}");
         app.audit("hypermeshd".into(), action, Outcome::Done).await;
         tracing::info!(term, left, "the restored sequencer goes on; members left did not answer");

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use hypermesh_api::{Base64, Done, ErrorCode, HeadReply, LedgerReport};
-use hypermesh_consensus::CommandV1;
+use hypermesh_consensus::{Command, CommandV1, Sequencer as _};
 use stoq_audit::Outcome;
 use stoq_identity::CertificateInfo;
 use stoq_mesh::{Bundle, Revocations, Revoked, RevokedKind, Signed, Signer, Signers};
@@ -168,8 +168,8 @@ impl Core {
         let endpoints = endpoints.map_err(Refused::internal)?;
         if !endpoints.is_empty() {
             let command = CommandV1::SetEndpoints { node, endpoints };
-            let submitted = Chain::open(&self.store, true)?
-                .submit(hypermesh_consensus::Command::V1(command), Change::default());
+            let submitted =
+                Chain::open(&self.store, true)?.submit(Command::V1(command), Change::default());
             submitted.transpose()?;
         }
         self.dir.remove(files::RESTORING)?;
@@ -324,7 +324,6 @@ impl Membership {
         let (Chain::Sequencer(single), Some(issuer)) = (&self.chain, &self.issuer) else {
             return Ok(None);
         };
-        use hypermesh_consensus::Sequencer as _;
         let mesh = single.ledger().mesh().map(|mesh| mesh.id.clone()).unwrap_or_default();
         let state_hash = state_hash.unwrap_or_default();
         let head = LedgerHead { mesh, term, height, state_hash };
