@@ -133,6 +133,7 @@ pub struct Survey {
 
 impl Survey {
     /// Those who were not asked yet, out of the members that there are by now.
+    #[must_use]
     pub fn waiting(&self, members: Vec<String>) -> Vec<String> {
         members.into_iter().filter(|member| !self.answered.contains(member)).collect()
     }

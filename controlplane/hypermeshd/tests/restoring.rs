@@ -4,14 +4,17 @@
 
 mod hosts;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hosts::links::Mesh;
 use hosts::{Host, PATIENCE, code, refused};
 use hypermesh_api::{
-    AuditEntries, Base64, BundleReply, Done, ErrorCode, LedgerReport, Members, NodeName, Revoked,
-    Route, State, Status, TokenRole, path,
+    AuditEntries, Base64, BundleReply, ClientError, Done, ErrorCode, LedgerReport, Members,
+    NodeName, Revoked, Route, State, Status, TokenRole, path,
 };
+use hypermeshd::term::LedgerHead;
+use stoq_identity::PrivateKeys;
+use stoq_mesh::{Revocations, RevokedKind, Signed};
 
 /// Polls until the status of a host is as it should be.
 fn wait_for(host: &Host, what: &str, holds: impl Fn(&Status) -> bool) -> Status {
@@ -22,7 +25,7 @@ fn wait_for(host: &Host, what: &str, holds: impl Fn(&Status) -> bool) -> Status 
             return status;
         }
         assert!(begin.elapsed() < PATIENCE * 2, "{what}: {status:?}");
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -232,65 +235,53 @@ fn a_sequencer_whose_disk_went_back_takes_its_own_ledger_from_the_members() {
     written(&a, "went back in time");
 }
 
+fn keys(host: &Host, file: &str) -> PrivateKeys {
+    let pem = std::fs::read_to_string(host.state().join(file)).unwrap();
+    PrivateKeys::from_pem(&pem).unwrap()
+}
+
+/// A head of a term far ahead.
+fn head(mesh: &str, keys: &PrivateKeys) -> Vec<u8> {
+    let (mesh, state_hash) = (mesh.to_owned(), [7; 32]);
+    let head = LedgerHead { mesh, term: 1 << 35, height: 1000, state_hash };
+    Signed::sign(&head, keys).unwrap().to_bytes().unwrap()
+}
+
+fn report(to: &Host, head: Option<Vec<u8>>, set: Option<Vec<u8>>) -> Result<Done, ClientError> {
+    let report = LedgerReport { head: head.map(Base64), revocations: set.map(Base64) };
+    to.as_peer("edge-b").post(path::LEDGER_HEAD, &report)
+}
+
 /// Nothing that a member says is taken but what the sequencer's own keys have signed.
 #[test]
 fn a_member_can_neither_end_a_term_nor_revoke_by_its_word() {
     let (_mesh, a, b, c) = three();
     let before: Status = a.client().get(path::STATUS).unwrap();
-    let report = |head: Option<Vec<u8>>, set: Option<Vec<u8>>| {
-        let report = LedgerReport { head: head.map(Base64), revocations: set.map(Base64) };
-        a.as_peer("edge-b").post::<_, Done>(path::LEDGER_HEAD, &report)
-    };
-    let keys = |host: &Host, file: &str| {
-        let pem = std::fs::read_to_string(host.state().join(file)).unwrap();
-        stoq_identity::PrivateKeys::from_pem(&pem).unwrap()
-    };
-    let head = |mesh: &str, keys: &stoq_identity::PrivateKeys| {
-        let head = hypermeshd::term::LedgerHead {
-            mesh: mesh.into(),
-            term: 1 << 35,
-            height: 1000,
-            state_hash: [7; 32],
-        };
-        stoq_mesh::Signed::sign(&head, keys).unwrap().to_bytes().unwrap()
-    };
     let mesh = before.mesh.clone().unwrap();
-    let forged = head(&mesh, &keys(&b, "node.pem"));
-    assert_eq!(code(report(Some(forged), None)), ErrorCode::Refused);
-    // Signed by the log's keys of the sequencer, not the issuer's; of another mesh; cut off; nothing at all.
-    assert_eq!(code(report(Some(head(&mesh, &keys(&a, "log.pem"))), None)), ErrorCode::Refused);
     let issuer = keys(&a, "issuer.pem");
-    assert_eq!(code(report(Some(head("lab-0000", &issuer)), None)), ErrorCode::Refused);
     let mut cut = head(&mesh, &issuer);
     cut.pop();
-    assert_eq!(code(report(Some(cut), None)), ErrorCode::Refused);
-    assert_eq!(code(report(Some(vec![0; 1 << 20]), None)), ErrorCode::Refused);
-    let entry = stoq_mesh::Revoked {
-        keys: [9; 32],
-        kind: stoq_mesh::RevokedKind::Node,
-        node: "edge-c".into(),
-        at_s: 1,
-    };
-    let set = stoq_mesh::Revocations { mesh, sequence: 99, entries: vec![entry] };
-    let set = stoq_mesh::Signed::sign(&set, &keys(&b, "node.pem")).unwrap().to_bytes().unwrap();
-    assert_eq!(code(report(None, Some(set))), ErrorCode::Refused);
-    // A follower is not told; an anonymous caller is not heard.
-    assert_eq!(
-        code(b.as_peer("edge-c").post::<_, Done>(
-            path::LEDGER_HEAD,
-            &LedgerReport {
-                head: Some(Base64(head(&before.mesh.clone().unwrap(), &issuer))),
-                revocations: None,
-            }
-        )),
-        ErrorCode::Refused
-    );
+    for (what, forged) in [
+        ("by a member's keys", head(&mesh, &keys(&b, "node.pem"))),
+        ("by the log's keys of the sequencer", head(&mesh, &keys(&a, "log.pem"))),
+        ("of another mesh", head("lab-0000", &issuer)),
+        ("cut off", cut),
+        ("nothing, and much of it", vec![0; 1 << 20]),
+    ] {
+        assert_eq!(code(report(&a, Some(forged), None)), ErrorCode::Refused, "{what}");
+    }
+    let kind = RevokedKind::Node;
+    let entry = stoq_mesh::Revoked { keys: [9; 32], kind, node: "edge-c".into(), at_s: 1 };
+    let set = Revocations { mesh: mesh.clone(), sequence: 99, entries: vec![entry] };
+    let set = Signed::sign(&set, &keys(&b, "node.pem")).unwrap().to_bytes().unwrap();
+    assert_eq!(code(report(&a, None, Some(set))), ErrorCode::Refused);
+    // Who follows is no one to tell.
+    assert_eq!(code(report(&b, Some(head(&mesh, &issuer)), None)), ErrorCode::Refused);
     let after: Status = a.client().get(path::STATUS).unwrap();
     assert_eq!((after.state, after.state_hash), (State::Sequencer, before.state_hash));
     same(&[&a, &b, &c]);
-    // The true key of the sequencer does it.
-    let later = head(&before.mesh.unwrap(), &issuer);
-    report(Some(later), None).unwrap();
+    // The sequencer's own key does it.
+    report(&a, Some(head(&mesh, &issuer)), None).unwrap();
     let ended: Status = a.client().get(path::STATUS).unwrap();
     assert_eq!(ended.state, State::Superseded);
 }
