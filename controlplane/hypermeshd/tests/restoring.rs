@@ -29,10 +29,12 @@ fn wait_for(host: &Host, what: &str, holds: impl Fn(&Status) -> bool) -> Status 
     }
 }
 
+/// Waits until all hosts have the ledger of the first, which may still grow by what the others tell it.
 fn same(hosts: &[&Host]) {
-    let of = wait_for(hosts[0], "a sequencer", |status| status.state == State::Sequencer);
+    wait_for(hosts[0], "a sequencer", |status| status.state == State::Sequencer);
     for host in &hosts[1..] {
         wait_for(host, "the same ledger", |status| {
+            let of: Status = hosts[0].client().get(path::STATUS).unwrap();
             (status.term, &status.state_hash) == (of.term, &of.state_hash)
         });
     }
