@@ -43,6 +43,9 @@ pub struct LedgerHead {
     pub state_hash: [u8; 32],
 }
 
+/// A head, and the signed bytes that say so.
+pub type SignedHead = (LedgerHead, Vec<u8>);
+
 impl Body for LedgerHead {
     const WHAT: &'static str = "ledger's head";
     const LABEL: Label = Label::LEDGER_HEAD;

@@ -30,7 +30,7 @@ use crate::identity::{self, Standing as CertificateStanding};
 use crate::issuer::Issuer;
 use crate::refused::Refused;
 use crate::store::{BUNDLE, Change, STANDING, Store};
-use crate::term::{LedgerHead, number};
+use crate::term::{SignedHead, number};
 
 /// The sequencer is the first member.
 const SEQUENCER_INDEX: u32 = 1;
@@ -65,7 +65,7 @@ pub struct Membership {
     /// The term of the ledger.
     term: u64,
     /// The newest head: the sequencer's own, or the one that was taken from it.
-    head: Option<(LedgerHead, Vec<u8>)>,
+    head: Option<SignedHead>,
 }
 
 /// The state.

@@ -6,7 +6,7 @@ use hypermesh_consensus::{Entry, FollowError, Ledger};
 use super::{Core, Followed, Membership, Standing, lost};
 use crate::refused::Refused;
 use crate::store::{BUNDLE, Change, LEDGER_HEAD, SNAPSHOT, STANDING, TERM};
-use crate::term::{LedgerHead, Offer, Place, judge};
+use crate::term::{Offer, Place, SignedHead, judge};
 use crate::{bundling, chain, files, pem};
 
 /// What a joiner stores in one transaction.
@@ -123,7 +123,7 @@ impl Core {
 
     /// Keeps the head, if the ledger has come to it. It is stored with the entry that came to it, but for the
     /// first one of a host that is as far already.
-    fn reached(&mut self, head: Option<(LedgerHead, Vec<u8>)>) -> Result<(), Refused> {
+    fn reached(&mut self, head: Option<SignedHead>) -> Result<(), Refused> {
         let membership = self.mesh()?;
         let Some(head) = head.filter(|(head, _)| Place::from(head) == membership.place()) else {
             return Ok(());
@@ -226,13 +226,13 @@ impl Core {
 fn offered_head(
     membership: &Membership,
     head: Option<Base64>,
-) -> Result<Option<(LedgerHead, Vec<u8>)>, Refused> {
+) -> Result<Option<SignedHead>, Refused> {
     let Some(Base64(bytes)) = head else { return Ok(None) };
     Ok(Some((membership.verified(&bytes)?, bytes)))
 }
 
 /// What is stored of a head.
-fn values((head, bytes): &(LedgerHead, Vec<u8>)) -> Vec<(&'static str, Vec<u8>)> {
+fn values((head, bytes): &SignedHead) -> Vec<(&'static str, Vec<u8>)> {
     vec![(LEDGER_HEAD, bytes.clone()), (TERM, head.term.to_be_bytes().to_vec())]
 }
 

@@ -13,7 +13,7 @@ use super::{Core, Membership, Standing};
 use crate::chain::Chain;
 use crate::refused::Refused;
 use crate::store::{Change, LEDGER_HEAD, SUPERSEDED, TERM};
-use crate::term::{self, LedgerHead, Offer, Place, judge};
+use crate::term::{self, LedgerHead, Offer, Place, SignedHead, judge};
 use crate::{bundling, files};
 
 /// Whether a sequencer may order changes. Whoever follows is in the first phase.
@@ -82,7 +82,7 @@ impl Core {
         })
     }
 
-    pub(crate) fn stored_term(&self) -> Result<(u64, Option<(LedgerHead, Vec<u8>)>), Refused> {
+    pub(crate) fn stored_term(&self) -> Result<(u64, Option<SignedHead>), Refused> {
         let term = self.store.value(TERM)?.map(|bytes| <[u8; 8]>::try_from(bytes.as_slice()));
         let term = term.transpose().map_err(Refused::internal)?.map_or(0, u64::from_be_bytes);
         let Some(bytes) = self.store.value(LEDGER_HEAD)? else { return Ok((term, None)) };
