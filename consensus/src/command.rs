@@ -10,6 +10,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::ledger::RevokedKind;
+
 /// Most bytes of an encoded command: the largest brings two certificates of at most 16 KiB each;
 /// the rest is names, addresses and endpoints.
 pub const COMMAND_MAX_BYTES: usize = 40 * 1024;
@@ -139,6 +141,20 @@ pub enum CommandV1 {
         node: String,
         /// When.
         at_s: u64,
+    },
+    /// Keys that an issuer of this mesh revoked in a part of the ledger that was lost stay revoked.
+    /// Whoever holds them here is cut off; unlike [`Self::Revoke`], nobody has to.
+    KeepRevoked {
+        /// The keys.
+        keys: [u8; 32],
+        /// What they were for.
+        kind: RevokedKind,
+        /// Whose they were.
+        node: String,
+        /// When they were revoked.
+        at_s: u64,
+        /// The sequence of the set that has them: the ledger's will be above it.
+        sequence: u64,
     },
 }
 

@@ -14,7 +14,7 @@ use crate::rejected::Rejected;
 use crate::table::encode;
 
 /// Longest name of a node or operator: a DNS label (RFC 1035 §2.3.4).
-const NAME_MAX: usize = 63;
+pub(super) const NAME_MAX: usize = 63;
 /// Hexadecimal digits of a mesh's identity.
 const MESH_ID_DIGITS: usize = 16;
 /// Longest name of a mesh: with `-` and the digits it is still a DNS label.

@@ -177,6 +177,11 @@ impl Ledger {
             C::AddRoute { node, prefix } => self.add_route(node, *prefix),
             C::RemoveRoute { node, prefix } => self.remove_route(node, *prefix),
             C::Revoke { node, at_s } => self.revoke(node, *at_s),
+            C::KeepRevoked { keys, kind, node, at_s, sequence } => {
+                let sequence = *sequence;
+                let (kind, node, at_s) = (*kind, node.clone(), *at_s);
+                self.keep_revoked(*keys, Revocation { kind, node, at_s, sequence })
+            }
             C::SetRole { operator, keys, role, at_s } => {
                 self.set_role(operator, *keys, *role, *at_s)
             }

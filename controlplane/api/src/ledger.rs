@@ -15,6 +15,9 @@ pub struct FromHeight {
     /// How long to wait if there is none, in seconds; at most 60.
     #[serde(default)]
     pub wait_s: u64,
+    /// The term that the caller knows. A ledger of another term, or one below `above`, is told at once.
+    #[serde(default)]
+    pub term: Option<u64>,
 }
 
 /// One command, and what the ledger is after it.
@@ -35,6 +38,10 @@ pub struct Commands {
     pub commands: Vec<Command>,
     /// The height of the answering ledger.
     pub height: u64,
+    /// What the ledger comes to, signed by the sequencer (a signed `LedgerHead`); none of an older release, or
+    /// where this host has none.
+    #[serde(default)]
+    pub head: Option<Base64>,
 }
 
 /// The ledger at a height.
@@ -44,6 +51,26 @@ pub struct Snapshot {
     pub height: u64,
     /// The ledger, encoded.
     pub ledger: Base64,
+    /// What it comes to, signed by the sequencer; none of an older release, or where this host has none.
+    #[serde(default)]
+    pub head: Option<Base64>,
+}
+
+/// What a host's ledger comes to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HeadReply {
+    /// Signed by the sequencer (a signed `LedgerHead`); none where this host has none.
+    pub head: Option<Base64>,
+}
+
+/// A member's word to the sequencer that its own ledger is of another term, or further.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerReport {
+    /// The head that it holds, as the sequencer once signed it.
+    pub head: Option<Base64>,
+    /// The set of revocations that it holds, as an issuer signed it.
+    pub revocations: Option<Base64>,
 }
 
 /// The signed state of the mesh.

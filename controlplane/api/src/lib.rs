@@ -21,7 +21,7 @@ mod status;
 pub use bytes::Base64;
 pub use client::{BlockingClient, Client, ClientError};
 pub use error::{ErrorCode, Refusal};
-pub use ledger::{BundleReply, Command, Commands, FromHeight, Snapshot};
+pub use ledger::{BundleReply, Command, Commands, FromHeight, HeadReply, LedgerReport, Snapshot};
 pub use log::{
     AuditEntries, AuditEntry, Consistency, ConsistencyQuery, Heads, LogEntries, LogEntry, Proof,
     ProofQuery, RangeQuery,
@@ -50,6 +50,9 @@ pub const DEFAULT_SOCKET: &str = "/run/hypermesh/hypermeshd.sock";
 /// Longest body of a request in bytes (256 KiB): an enrolment with its keys, proofs and certificates
 /// is below 32 KiB; the rest is room.
 pub const MAX_REQUEST_BYTES: usize = 256 << 10;
+
+/// Longest [`LedgerReport`] in bytes (2 MiB): a set of revocations is at most 1 MiB, and base64 adds a third.
+pub const MAX_REPORT_BYTES: usize = 2 << 20;
 
 /// Longest body of a response in bytes (64 MiB): the bundle of a mesh of 10,000 nodes is about
 /// 20 MB, and base64 adds a third.

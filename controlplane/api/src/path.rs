@@ -42,6 +42,8 @@ pub const OPERATOR_REMOVE: &str = "/v1/operators/remove";
 pub const COMMANDS: &str = "/v1/ledger/commands";
 /// `GET`: [`Snapshot`](crate::Snapshot).
 pub const SNAPSHOT: &str = "/v1/ledger/snapshot";
+/// `GET`: [`HeadReply`](crate::HeadReply); `POST` (node): [`LedgerReport`](crate::LedgerReport).
+pub const LEDGER_HEAD: &str = "/v1/ledger/head";
 /// `GET`: [`BundleReply`](crate::BundleReply).
 pub const BUNDLE: &str = "/v1/bundle";
 /// `GET`: [`Heads`](crate::Heads).

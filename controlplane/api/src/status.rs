@@ -13,6 +13,10 @@ pub enum State {
     Sequencer,
     /// It follows the sequencer.
     Follower,
+    /// It was restored, and asks the members for what came after the backup before it orders changes.
+    Restoring,
+    /// It ordered changes until it was restored elsewhere: it must be stopped.
+    Superseded,
     /// It left, or was revoked.
     Left,
 }
@@ -54,6 +58,9 @@ pub struct Status {
     pub issuer: bool,
     /// The ledger's height.
     pub height: u64,
+    /// When the mesh's sequencer was last restored, Unix seconds; 0 if never.
+    #[serde(default)]
+    pub term: u64,
     /// Hash of the ledger's state, hexadecimal.
     pub state_hash: String,
     /// Sequence of the set of revocations.

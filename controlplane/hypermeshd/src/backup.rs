@@ -14,6 +14,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use hypermesh_api::{ErrorCode, MAX_BACKUP_BYTES};
 use serde::{Deserialize, Serialize};
 
+use crate::clock;
 use crate::core::Core;
 use crate::files;
 use crate::refused::Refused;
@@ -67,17 +68,23 @@ pub fn make(core: &mut Core) -> Result<Vec<u8>, Refused> {
     Ok(backup)
 }
 
-/// Takes a backup over, where there is no mesh yet.
+/// Takes a backup over, where there is no mesh yet. A sequencer that was restored orders nothing before it
+/// has asked the members what came after the backup ([`crate::recover`]).
 ///
 /// # Errors
 /// When there is a mesh, or the file is damaged: nothing was changed then.
 pub fn restore(core: &mut Core, backup: &[u8]) -> Result<(), Refused> {
     core.no_mesh()?;
-    for (name, content) in read(backup)? {
+    let files = read(backup)?;
+    core.dir.write(files::RESTORING, 0o600, &[])?;
+    for (name, content) in files {
         let mode = if name == files::ROOT { 0o644 } else { 0o600 };
         core.dir.write(name, mode, &content)?;
     }
     *core = Core::open(core.dir.clone())?;
+    if core.others()?.is_empty() {
+        core.resume(clock::now_s())?;
+    }
     Ok(())
 }
 

@@ -29,11 +29,16 @@ pub struct Bundler {
 }
 
 impl Bundler {
-    /// The bundle of the ledger, encoded.
+    /// The bundle of the ledger, encoded, with its number (see [`crate::term::number`]).
     ///
     /// # Errors
     /// When the ledger is empty, or something cannot be signed.
-    pub fn bundle(&mut self, ledger: &Ledger, issuer: &Issuer) -> Result<Vec<u8>, Refused> {
+    pub fn bundle(
+        &mut self,
+        ledger: &Ledger,
+        issuer: &Issuer,
+        number: u64,
+    ) -> Result<Vec<u8>, Refused> {
         let mesh = ledger.mesh().ok_or_else(|| Refused::internal("a ledger without a mesh"))?;
         let policy = policy(mesh.policy);
         let bundle = Bundle {
@@ -44,7 +49,7 @@ impl Bundler {
                 ipv4: mesh.ipv4,
                 policy,
             },
-            number: ledger.height(),
+            number,
             root: mesh.root.clone(),
             issuers: issuers(ledger),
             records: self.records(ledger, issuer)?,

@@ -123,15 +123,18 @@ impl Chain {
         Some(receipt)
     }
 
-    /// Takes an entry of the sequencer; `None` if it was known. A sequencer takes none.
+    /// Takes an entry of the sequencer, and `with` in the same transaction; `None` if it was known. A
+    /// sequencer takes none.
     ///
     /// # Errors
     /// [`FollowError`]; nothing has changed then.
-    pub fn take(&mut self, entry: &Entry) -> Result<Option<Effect>, FollowError> {
+    pub fn take(&mut self, entry: &Entry, with: Change) -> Result<Option<Effect>, FollowError> {
         let Self::Follower(follower) = self else { return Ok(None) };
-        let effect = follower.take(entry)?;
+        follower.journal_mut().staged = with;
+        let effect = follower.take(entry);
+        follower.journal_mut().staged = Change::default();
         self.snapshot_if_due();
-        Ok(effect)
+        effect
     }
 
     /// Writes a snapshot now and then, and forgets the entries before the last one but one: a

@@ -12,7 +12,7 @@ use crate::core::Core;
 use crate::files::Dir;
 use crate::names::NameService;
 use crate::stoqd::Stoqd;
-use crate::{follow, heads, metrics, names, push, renewal, routes, server};
+use crate::{follow, heads, metrics, names, push, recover, renewal, routes, server};
 
 /// What the command line says.
 #[derive(Clone, Debug)]
@@ -62,6 +62,7 @@ async fn serve(settings: &Settings) -> Result<()> {
     tokio::spawn(server::tls(tls, app.clone(), router));
     tokio::spawn(push::run(app.clone()));
     tokio::spawn(follow::run(app.clone()));
+    tokio::spawn(recover::run(app.clone()));
     tokio::spawn(renewal::run(app.clone()));
     tokio::spawn(names::run(app.clone()));
     tokio::spawn(heads::run(app.clone()));

@@ -7,6 +7,7 @@
 //!   audit.log                the audit log
 //!   identity.pem       0600  this node's certificate, keys and log proof; stoqd reads it
 //!   root.crt                 the root's certificate; stoqd reads it
+//!   restoring                while the state of a backup is completed by the members
 //!   node.pem, issuer.pem, log.pem, zone.pem   0600  keys
 //! ```
 
@@ -37,6 +38,8 @@ pub const ISSUER_KEYS: &str = "issuer.pem";
 pub const LOG_KEYS: &str = "log.pem";
 /// The key of the zones of names.
 pub const ZONE_KEY: &str = "zone.pem";
+/// That the state was restored and the members have still to be asked; the endpoints to be set then, a line each.
+pub const RESTORING: &str = "restoring";
 
 /// Longest file that is read whole, besides the store (64 KiB): a PEM file with a certificate, two
 /// keys and a proof is below 24 KiB.
@@ -108,6 +111,20 @@ impl Dir {
             .and_then(|()| std::fs::rename(&beside, &path))
             .and_then(|()| File::open(&self.0)?.sync_all());
         written.map_err(|source| error(&path, "write", source))
+    }
+
+    /// Removes a file, if it is there. When it returns, that survives a power cut.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn remove(&self, name: &str) -> Result<(), FileError> {
+        let path = self.path(name);
+        match std::fs::remove_file(&path).and_then(|()| File::open(&self.0)?.sync_all()) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(error(&path, "remove", source))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

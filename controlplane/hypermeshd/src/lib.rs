@@ -4,7 +4,7 @@
 //!   stoqctl ──unix──┐
 //!  operators ──TLS──┤  routes ──► core ──► ledger, issuer, log, audit ──► store (redb)
 //!    joiners ──TLS──┤    ▲          ▲
-//!  peers ───stoqd───┘    └── app ───┘◄── push · follow · renewal · heads ──► stoqd's control socket
+//!  peers ───stoqd───┘    └── app ───┘◄── push · follow · recover · renewal · heads ──► stoqd's control socket
 //!                                          names ──► this host's programs, peers: DNS
 //! ```
 //!
@@ -36,6 +36,7 @@ pub mod pace;
 pub mod peers;
 pub mod pem;
 pub mod push;
+pub mod recover;
 pub mod refusals;
 pub mod refused;
 pub mod renewal;
@@ -44,4 +45,5 @@ pub mod routes;
 pub mod server;
 pub mod stoqd;
 pub mod store;
+pub mod term;
 pub mod tls;

@@ -56,9 +56,14 @@ pub struct Metrics {
     pub log_proofs: Counter,
     /// Logs that something spoke against.
     pub log_doubts: Counter,
+    /// Ledgers that contradict this host's, or that it was superseded by.
+    pub ledger_doubts: Counter,
+    /// Times that a restored sequencer's ledger took the place of this host's.
+    pub ledger_replaced: Counter,
     /// When the state was last given out as a backup, Unix seconds; 0 before the first.
     pub backed_up_s: Gauge<i64, AtomicI64>,
     dns_queries: Family<DnsOutcome, Counter>,
+    term_s: Gauge<u64, AtomicU64>,
     height: Gauge<u64, AtomicU64>,
     members: Gauge<u64, AtomicU64>,
     revocation_sequence: Gauge<u64, AtomicU64>,
@@ -90,6 +95,15 @@ impl Metrics {
         r.register("log_proofs", help, self.log_proofs.clone());
         let help = "Certificate logs that showed different trees, or prove not that they only grew";
         r.register("log_doubts", help, self.log_doubts.clone());
+        let help = "Ledgers offered that contradict this host's, or that supersede it";
+        r.register("ledger_doubts", help, self.ledger_doubts.clone());
+        let help = "Ledgers of a restored sequencer that took the place of this host's";
+        r.register("ledger_replaced", help, self.ledger_replaced.clone());
+        r.register(
+            "term_seconds",
+            "When the sequencer was last restored, Unix seconds; 0 if never",
+            self.term_s.clone(),
+        );
         let help =
             "When the last backup was made, Unix seconds; 0 before the first since the start";
         r.register("last_backup_seconds", help, self.backed_up_s.clone());
@@ -138,6 +152,7 @@ pub fn router(app: App) -> Router {
 async fn show(State(app): State<App>) -> Response {
     let metrics = app.metrics();
     if let Ok(status) = app.core(|core| Ok(core.status())).await {
+        metrics.term_s.set(status.term);
         metrics.height.set(status.height);
         metrics.members.set(status.members);
         metrics.revocation_sequence.set(status.revocation_sequence);

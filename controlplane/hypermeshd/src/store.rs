@@ -41,6 +41,13 @@ pub const HEAD: &str = "head";
 /// The last bundle taken from an issuer.
 pub const BUNDLE: &str = "bundle";
 
+/// The term of the ledger: eight bytes, big-endian.
+pub const TERM: &str = "term";
+/// The newest head that the sequencer has signed, on a host that follows.
+pub const LEDGER_HEAD: &str = "ledger head";
+/// The head of a later term that this host's sequencer met: it orders nothing any more.
+pub const SUPERSEDED: &str = "superseded";
+
 /// Why the store does not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {

@@ -3,19 +3,15 @@
 
 mod hosts;
 
-use std::io::{Read as _, Write as _};
-use std::net::Shutdown;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hosts::{Host, Root, code, read, refused};
+use hosts::{Host, Root, code, links, read, refused};
 use hypermesh_api::{
     AddIssuerRequest, AuditEntries, Done, ErrorCode, Heads, IssuerRequest, IssuerRequestOf,
     Members, NodeName, Revoked, Route, TokenReply, TokenRequest, TokenRole, path,
 };
-use stoq_control::{Reply, Request, Response, Status, decode_call, encode};
 use stoq_identity::PrivateKeys;
 use stoq_mesh::{Signed, TreeHead};
 
@@ -27,49 +23,7 @@ fn link(host: &Host, name: &str, peers: PathBuf) {
 
 /// As [`link`], where the host's stoqd was shown these heads of logs.
 fn link_with(host: &Host, name: &str, peers: PathBuf, heads: Vec<String>) {
-    let listener = UnixListener::bind(host.dir.path().join("stoqd.sock")).unwrap();
-    let name = name.to_owned();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            let (name, peers, heads) = (name.clone(), peers.clone(), heads.clone());
-            std::thread::spawn(move || serve(stream, &name, &peers, heads));
-        }
-    });
-}
-
-/// Answers one connection; what goes wrong ends it, as when a host of the test is gone.
-fn serve(mut stream: UnixStream, name: &str, peers: &Path, heads: Vec<String>) -> Option<()> {
-    let mut line = Vec::new();
-    while line.last() != Some(&b'\n') {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).ok()?;
-        line.push(byte[0]);
-    }
-    let request = decode_call(&line).ok()?.request;
-    let response = match request {
-        Request::Stream { .. } => Response::Stream {},
-        Request::Push { snapshot } => {
-            Response::Pushed { number: snapshot.number, overridden: Vec::new() }
-        }
-        _ => {
-            let status = Status { bundle: Some(u64::MAX), heads, ..Status::default() };
-            Response::Status(Box::new(status))
-        }
-    };
-    let joined = matches!(response, Response::Stream {});
-    stream.write_all(&encode(&Reply::new(response)).ok()?).ok()?;
-    if !joined {
-        return Some(());
-    }
-    let mut peer = UnixStream::connect(peers).ok()?;
-    writeln!(peer, "{{\"peer\":\"{name}\",\"node\":\"x\"}}").ok()?;
-    let (mut from, mut to) = (stream.try_clone().ok()?, peer.try_clone().ok()?);
-    std::thread::spawn(move || {
-        let _ = std::io::copy(&mut from, &mut to);
-        let _ = to.shutdown(Shutdown::Write);
-    });
-    let _ = std::io::copy(&mut peer, &mut stream);
-    stream.shutdown(Shutdown::Both).ok()
+    links::serve(host, name, heads, move |_| Some(peers.clone()));
 }
 
 fn route(prefix: &str) -> Route {

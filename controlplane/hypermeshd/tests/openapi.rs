@@ -109,6 +109,7 @@ fn every_path_that_clients_name_is_described() {
         path::COMMANDS,
         path::SNAPSHOT,
         path::BUNDLE,
+        path::LEDGER_HEAD,
         path::LOG_HEADS,
         path::LOG_ENTRIES,
         path::LOG_PROOF,

@@ -93,6 +93,7 @@ pub fn restore(sockets: Sockets, file: &Path, host: &Host, json: bool) -> Result
     answer(json, &Restored { reply, host }, |Restored { reply, host }| {
         format!(
             "Restored: node {} of mesh {}.\n{}\
+             It takes changes again once it has asked the members for what came after the backup.\n\
              Never run the host that the backup is from again: two of one name would contradict \
              each other.\n",
             reply.node,

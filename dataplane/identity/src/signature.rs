@@ -32,6 +32,8 @@ impl Label {
     pub const TREE_HEAD: Self = Self("tree head 1");
     /// The head of an audit log.
     pub const AUDIT_HEAD: Self = Self("audit head 1");
+    /// What the mesh's ledger comes to at a height.
+    pub const LEDGER_HEAD: Self = Self("ledger head 1");
     /// A request for a certificate.
     pub const ENROLMENT: Self = Self("enrolment 1");
 

@@ -144,7 +144,8 @@ fn renewal_goes_on_through_a_promoted_issuer_when_the_first_is_destroyed() {
         wait_for_renewal(&hosts[2], before[1]);
     }
     // The clock may have leapt before the connections had the renewed certificates: then they are made anew.
-    wait::until("the link between those that renewed", SOON, || {
+    // A dial that was refused before that backs off, twice at worst.
+    wait::until("the link between those that renewed", RENEWED, || {
         match link_state(&hosts[1], "edge-c") {
             state if state == "up" => Ok(()),
             state => Err(state),

@@ -50,6 +50,39 @@ fn what_was_revoked_never_comes_back() {
     ledger.must(route("edge-c", "10.2.0.0/16"));
 }
 
+fn keep_revoked(kind: RevokedKind, node: &str, with: u8, sequence: u64) -> CommandV1 {
+    CommandV1::KeepRevoked { keys: keys(with), kind, node: node.to_owned(), at_s: NOW, sequence }
+}
+
+#[test]
+fn a_revocation_from_a_lost_part_of_the_ledger_stays_in_force_whoever_is_known_here() {
+    let mut ledger = two();
+    ledger.must(route("edge-b", "10.2.0.0/16"));
+    let kept = ledger.must(keep_revoked(RevokedKind::Node, "edge-b", 2, 7));
+    assert_eq!(kept, Effect::Revoked { node: "edge-b".to_owned(), sequence: 8 });
+    assert!(ledger.member("edge-b").is_none() && ledger.is_retired("edge-b"));
+    assert_eq!(ledger.revocation(&keys(2)).unwrap().sequence, 8);
+    // Said again it changes nothing.
+    let before = ledger.hash();
+    ledger.must(keep_revoked(RevokedKind::Node, "edge-b", 2, 9));
+    assert_eq!(ledger.hash(), before);
+    // Nobody here has ever had these keys; a token that waits for the name is gone.
+    ledger.must(token("edge-c", 0xc0));
+    ledger.must(keep_revoked(RevokedKind::Node, "edge-c", 3, 1));
+    assert_eq!(ledger.revocation_sequence(), 9);
+    let retired = Rejected::NameRevoked { name: "edge-c".to_owned() };
+    assert_eq!(ledger.refused(enrol("edge-c", 0xc0, 3)), retired);
+    // Somebody else has the name by now.
+    ledger.must(token("edge-d", 0xd0));
+    ledger.must(enrol("edge-d", 0xd0, 4));
+    ledger.must(keep_revoked(RevokedKind::Node, "edge-d", 5, u64::MAX));
+    assert!(ledger.member("edge-d").is_some() && !ledger.is_retired("edge-d"));
+    ledger.must(revoke("edge-d"));
+    ledger.must(issuer("edge-a", 0xa1, 0xa2));
+    let last = ledger.refused(keep_revoked(RevokedKind::Log, "edge-a", 0xa2, 1));
+    assert!(matches!(last, Rejected::LastIssuer { .. }), "{last}");
+}
+
 #[test]
 fn who_leaves_gives_back_name_address_and_networks() {
     let mut ledger = two();

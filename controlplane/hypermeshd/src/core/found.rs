@@ -75,6 +75,8 @@ impl Core {
         let certificates = self.certificates(&mesh, policy, root, &request.issuer, &request.log)?;
         let keys = identity::keys_or_new(&self.dir, files::NODE_KEYS)?;
         if !interrupted {
+            // Of a restore that failed: there is no mesh here.
+            self.dir.remove(files::RESTORING)?;
             self.write_first(request, &mesh, policy, &certificates, &keys)?;
             self.reopen()?;
         }

@@ -62,11 +62,14 @@ impl Core {
         Ok(Done { height: self.submit(CommandV1::RemoveRoute { node, prefix })?.height })
     }
 
-    /// Says where a node is reached now.
+    /// Says where a node is reached now; what a restored sequencer says of itself holds once it orders again.
     ///
     /// # Errors
     /// When the ledger refuses.
     pub fn set_endpoints(&mut self, node: &str, request: Endpoints) -> Result<Done, Refused> {
+        if self.sets_endpoints_later(node, &request.endpoints)? {
+            return Ok(Done { height: self.height() });
+        }
         let (node, endpoints) = (node.to_owned(), request.endpoints);
         Ok(Done { height: self.submit(CommandV1::SetEndpoints { node, endpoints })?.height })
     }

@@ -4,12 +4,15 @@
 mod enrol;
 mod found;
 mod log;
+mod lost;
 mod members;
 mod place;
 mod sync;
+mod term;
 mod tokens;
 
 pub use sync::Joined;
+pub use term::{Followed, Heard, Phase};
 
 use std::sync::Arc;
 
@@ -27,6 +30,7 @@ use crate::identity::{self, Standing as CertificateStanding};
 use crate::issuer::Issuer;
 use crate::refused::Refused;
 use crate::store::{BUNDLE, Change, STANDING, Store};
+use crate::term::{SignedHead, number};
 
 /// The sequencer is the first member.
 const SEQUENCER_INDEX: u32 = 1;
@@ -56,6 +60,12 @@ pub struct Membership {
     bundler: Bundler,
     /// Number of the bundle that was taken from an issuer.
     taken: u64,
+    /// Whether it may order changes, if it is the one that does.
+    phase: Phase,
+    /// The term of the ledger.
+    term: u64,
+    /// The newest head: the sequencer's own, or the one that was taken from it.
+    head: Option<SignedHead>,
 }
 
 /// The state.
@@ -68,6 +78,10 @@ pub struct Core {
     certificate: Option<CertificateStanding>,
     /// The TCP port of the API.
     pub(crate) api_port: u16,
+    /// What speaks against the ledger that the sequencer offers, or against this one.
+    doubt: Option<String>,
+    /// The last of them that was told.
+    told: Option<String>,
     /// The TLS configuration, and the certificate and height that it was made of.
     tls: Option<(u64, u64, Arc<rustls::ServerConfig>)>,
 }
@@ -82,7 +96,9 @@ impl Core {
         let book = Book::open(&dir)?;
         let certificate = identity::standing(&dir)?;
         let (membership, api_port, tls) = (None, hypermesh_api::PORT, None);
-        let mut core = Self { dir, store, membership, book, certificate, api_port, tls };
+        let (doubt, told) = (None, None);
+        let mut core =
+            Self { dir, store, membership, book, certificate, api_port, doubt, told, tls };
         core.reopen()?;
         Ok(core)
     }
@@ -92,16 +108,25 @@ impl Core {
         self.certificate = identity::standing(&self.dir)?;
         let Some(bytes) = self.store.value(STANDING)? else { return Ok(()) };
         let standing: Standing = postcard::from_bytes(&bytes).map_err(Refused::internal)?;
-        let chain = Chain::open(&self.store, standing.sequencer)?;
+        let phase = self.phase(&standing)?;
+        let orders = standing.sequencer && phase == Phase::Normal;
+        let chain = Chain::open(&self.store, orders)?;
         let keys = identity::keys(&self.dir, files::NODE_KEYS)?.ok_or_else(|| {
             let lost = "the node's keys (node.pem) are lost: restore a backup, or join again";
             Refused::new(ErrorCode::Storage, lost)
         })?;
-        let issuer = Issuer::open(&self.dir, &self.store, chain.ledger(), &standing.node)?;
+        let issuer = match phase {
+            // Another host issues by these keys now.
+            Phase::Superseded => None,
+            _ => Issuer::open(&self.dir, &self.store, chain.ledger(), &standing.node)?,
+        };
+        let (term, head) = self.stored_term()?;
         let (bundler, issues) = (Bundler::default(), issuer.is_some());
         let taken = self.store.value(BUNDLE)?;
         let taken = taken.as_deref().map(bundling::number).transpose()?.unwrap_or_default();
-        self.membership = Some(Membership { standing, chain, keys, issuer, bundler, taken });
+        let membership =
+            Membership { standing, chain, keys, issuer, bundler, taken, phase, term, head };
+        self.membership = Some(membership);
         self.tls = None;
         let signer = if issues { files::LOG_KEYS } else { files::NODE_KEYS };
         self.book.sign_with(identity::keys(&self.dir, signer)?);
@@ -141,6 +166,7 @@ impl Core {
             node: self.membership.as_ref().map(|m| m.standing.node.clone()),
             issuer: self.membership.as_ref().is_some_and(|m| m.issuer.is_some()),
             height: self.height(),
+            term: self.membership.as_ref().map_or(0, |m| m.term),
             state_hash: hex(&hash),
             revocation_sequence: ledger.map_or(0, Ledger::revocation_sequence),
             members: ledger.map_or(0, |l| l.members().len() as u64),
@@ -150,8 +176,15 @@ impl Core {
                 renew_at_s: certificate.renew_at_s,
             }),
             stoqd: hypermesh_api::StoqdStatus::default(),
-            warnings: self.book.warning().into_iter().collect(),
+            warnings: self.warnings(),
         }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let phase = self.membership.as_ref().and_then(|m| m.phase.check().err());
+        let phase = phase.map(|refused| refused.to_string());
+        let doubt = self.doubt.clone().filter(|doubt| Some(doubt) != phase.as_ref());
+        self.book.warning().into_iter().chain(phase).chain(doubt).collect()
     }
 
     /// The membership.
@@ -190,15 +223,18 @@ impl Core {
 
 impl Membership {
     fn state(&self) -> State {
-        match (&self.standing, &self.chain) {
-            (standing, _) if standing.left => State::Left,
-            (_, Chain::Sequencer(_)) => State::Sequencer,
-            (_, Chain::Follower(_)) => State::Follower,
+        match (self.phase, &self.chain) {
+            _ if self.standing.left => State::Left,
+            (Phase::Superseded, _) => State::Superseded,
+            (Phase::Restoring, _) => State::Restoring,
+            (Phase::Normal, Chain::Sequencer(_)) => State::Sequencer,
+            (Phase::Normal, Chain::Follower(_)) => State::Follower,
         }
     }
 
     /// Carries out a command, and writes `with` in the same transaction.
     pub(crate) fn submit(&mut self, command: CommandV1, with: Change) -> Result<Receipt, Refused> {
+        self.phase.check()?;
         match self.chain.submit(Command::V1(command), with) {
             Some(receipt) => Ok(receipt?),
             None => {
@@ -231,7 +267,8 @@ impl Membership {
     pub(crate) fn bundle(&mut self, store: &Store) -> Result<(u64, Vec<u8>), Refused> {
         let ledger = self.chain.ledger();
         if let Some(issuer) = &self.issuer {
-            return Ok((ledger.height(), self.bundler.bundle(ledger, issuer)?));
+            let number = number(self.term, ledger.height());
+            return Ok((number, self.bundler.bundle(ledger, issuer, number)?));
         }
         let stored = store.value(BUNDLE)?.ok_or_else(|| {
             Refused::new(ErrorCode::Unavailable, "no bundle was taken from an issuer yet")

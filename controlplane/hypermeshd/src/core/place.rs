@@ -9,11 +9,11 @@ use rustls::ServerConfig;
 use stoq_identity::{CertificateInfo, Kind, NodeId, root_keys};
 use stoq_trustchain::{Request, renewal_context};
 
-use super::{Core, Standing};
+use super::{Core, Phase, Standing};
 use crate::caller::Caller;
-use crate::chain::Chain;
 use crate::refused::Refused;
 use crate::store::{Change, STANDING};
+use crate::term::number;
 use crate::{bundling, roles, tls};
 
 impl Core {
@@ -21,7 +21,7 @@ impl Core {
     #[must_use]
     pub fn follows(&self) -> bool {
         let membership = self.membership.as_ref().filter(|m| !m.standing.left);
-        membership.is_some_and(|m| matches!(m.chain, Chain::Follower(_)))
+        membership.is_some_and(|m| !m.standing.sequencer)
     }
 
     /// Number of the newest bundle here.
@@ -30,22 +30,24 @@ impl Core {
     /// Where there is no mesh.
     pub fn bundle_number(&mut self) -> Result<u64, Refused> {
         let membership = self.mesh()?;
-        let height = membership.chain.ledger().height();
-        Ok(if membership.issuer.is_some() { height } else { membership.taken })
+        let made = number(membership.term, membership.chain.ledger().height());
+        Ok(if membership.issuer.is_some() { made } else { membership.taken })
     }
 
     /// Whether the bundle here is older than the ledger.
     #[must_use]
     pub fn needs_bundle(&self) -> bool {
         let membership = self.membership.as_ref().filter(|m| m.issuer.is_none());
-        membership.is_some_and(|m| m.taken < m.chain.ledger().height())
+        membership.is_some_and(|m| m.taken < number(m.term, m.chain.ledger().height()))
     }
 
     /// Whether this node's certificate has to be renewed now, or is missing.
     #[must_use]
     pub fn renewal_is_due(&self, now_s: u64) -> bool {
         let member = self.membership.as_ref().is_some_and(|m| {
-            !m.standing.left && m.chain.ledger().member(&m.standing.node).is_some()
+            !m.standing.left
+                && m.phase != Phase::Superseded
+                && m.chain.ledger().member(&m.standing.node).is_some()
         });
         member
             && self.certificate.is_none_or(|certificate| {

@@ -36,6 +36,9 @@ struct Description;
 
 fn described() -> (Router<App>, OpenApi) {
     let long = OpenApiRouter::new().routes(routes!(mesh::restore)).layer(mesh::restore_limit());
+    let reports = OpenApiRouter::new()
+        .routes(routes!(ledger::head, ledger::report))
+        .layer(ledger::report_limit());
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(mesh::status))
         .routes(routes!(mesh::issuer_request))
@@ -65,6 +68,7 @@ fn described() -> (Router<App>, OpenApi) {
         .routes(routes!(log::consistency))
         .routes(routes!(log::audit))
         .merge(long)
+        .merge(reports)
         .split_for_parts()
 }
 

@@ -2,6 +2,8 @@
 //! the root that a test holds as `stoqctl` does.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod links;
+
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
