@@ -66,3 +66,50 @@ fn sighup_reloads_and_keeps_the_link(fixture: &Fixture) {
     flow.wait_for_more(GOES_ON, SOON).unwrap();
     flow.finish().unwrap();
 }
+
+#[test]
+fn a_stop_in_the_middle_of_a_hand_over_is_no_hand_over() {
+    crate::run("a_stop_in_the_middle_of_a_hand_over", "mio", |fixture| {
+        let mut passive = fixture.config();
+        passive.over(&[]);
+        let deployment = &fixture.deployment;
+        let mut a = deployment.start(Side::A, &fixture.config()).unwrap();
+        let mut b = deployment.start(Side::B, &passive).unwrap();
+        b.wait_for_link("up", SOON).unwrap();
+        // What cannot dial, and is not dialled, waits for its links in vain.
+        deployment.write(Side::A, &passive).unwrap();
+        let refusal = std::thread::scope(|scope| {
+            let asked = scope.spawn(|| a.ctl(&["upgrade"]));
+            wait::until("a new process that waits for its links", SOON, || {
+                let log = a.process.log();
+                let begun = log.matches("tunnel ready").count();
+                if begun == 2 { Ok(()) } else { Err(log) }
+            })
+            .unwrap();
+            a.process.signal(Signal::SIGTERM).unwrap();
+            asked.join().unwrap()
+        });
+        assert!(refusal.is_err(), "{refusal:?}");
+        let status = a.process.wait_exit(SOON).unwrap();
+        assert!(status.success(), "{status}: {}", a.process.log());
+        assert!(!a.process.log().contains("handed over pid"), "{}", a.process.log());
+        let gone = || match fixture.bed.a.namespace.has_device("stoq0") {
+            false => Ok(()),
+            true => Err("its device is there".to_owned()),
+        };
+        wait::until("the end of the new process", SOON, gone).unwrap();
+    });
+}
+
+#[test]
+fn a_process_that_handed_over_ends_with_the_one_that_took_over() {
+    crate::run("a_process_that_handed_over_ends_with", "mio", |fixture| {
+        let (mut a, _b) = fixture.start();
+        let mut elder = a.upgrade().unwrap();
+        a.process.signal(Signal::SIGKILL).unwrap();
+        // By itself it would end well, or wait an hour for streams.
+        let status = elder.wait_exit(SOON).unwrap();
+        assert_eq!(status.code(), Some(1), "{}", elder.log());
+        assert!(elder.log().contains("ended; this one ends with it"), "{}", elder.log());
+    });
+}
