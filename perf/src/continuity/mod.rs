@@ -257,11 +257,11 @@ impl<'bed> Trial<'bed> {
             Ok(Err(error)) => return Err(error),
             other => return Err(unexpected(UPGRADE, "a refusal", &format!("{other:?}"))),
         };
-        self.goes_on()?;
         let now = self.routes(side)?;
         if now != routes {
             return Err(unexpected("ip route", &routes, &now));
         }
+        self.goes_on()?;
         Ok(why)
     }
 

@@ -2,6 +2,7 @@
 
 use crate::{Fixture, MIB, SOON};
 use serde_json::Value;
+use std::fs;
 use std::time::Duration;
 use stoq_perf::bed::{Family, Namespace, Side, WAN};
 use stoq_perf::measure::file;
@@ -42,7 +43,27 @@ on_xdp!(
     the_rules_are_reloaded,
     auto_tries_all_three,
     packets_are_handed_to_the_worker_that_owns_them,
+    a_new_version_that_cannot_be_started_leaves_the_port,
 );
+
+/// A hand-over begins by leaving the interface to the new process.
+fn a_new_version_that_cannot_be_started_leaves_the_port(fixture: &Fixture) {
+    let own = fixture.deployment.with_own_program().unwrap();
+    let (a, b) = own.start_both(&fixture.config()).unwrap();
+    fixture.wait_for_sites(SOON);
+    let flow = flow(fixture);
+    fs::remove_file(&own.binaries().stoqd).unwrap();
+    let refused = a.ctl(&["upgrade"]).unwrap_err().to_string();
+    assert!(refused.contains("No such file"), "{refused}");
+    wait_for_port(&a, "xdp");
+    let before = redirected(&a);
+    wait::until("packets going past the kernel again", SOON, || match redirected(&a) {
+        now if now >= before + GOES_ON => Ok(()),
+        now => Err(format!("{now} so far, {before} before")),
+    })
+    .unwrap();
+    drop((flow, b));
+}
 
 /// UDP datagrams that the kernel of a namespace has taken, and those that it has sent, both families.
 fn kernel_datagrams(of: &Namespace) -> [u64; 2] {
