@@ -69,36 +69,37 @@ fn sighup_reloads_and_keeps_the_link(fixture: &Fixture) {
 
 #[test]
 fn a_stop_in_the_middle_of_a_hand_over_is_no_hand_over() {
-    crate::run("a_stop_in_the_middle_of_a_hand_over", "mio", |fixture| {
-        let mut passive = fixture.config();
-        passive.over(&[]);
-        let deployment = &fixture.deployment;
-        let mut a = deployment.start(Side::A, &fixture.config()).unwrap();
-        let mut b = deployment.start(Side::B, &passive).unwrap();
-        b.wait_for_link("up", SOON).unwrap();
-        // What cannot dial, and is not dialled, waits for its links in vain.
-        deployment.write(Side::A, &passive).unwrap();
-        let refusal = std::thread::scope(|scope| {
-            let asked = scope.spawn(|| a.ctl(&["upgrade"]));
-            wait::until("a new process that waits for its links", SOON, || {
-                let log = a.process.log();
-                let begun = log.matches("tunnel ready").count();
-                if begun == 2 { Ok(()) } else { Err(log) }
-            })
-            .unwrap();
-            a.process.signal(Signal::SIGTERM).unwrap();
-            asked.join().unwrap()
-        });
-        assert!(refusal.is_err(), "{refusal:?}");
-        let status = a.process.wait_exit(SOON).unwrap();
-        assert!(status.success(), "{status}: {}", a.process.log());
-        assert!(!a.process.log().contains("handed over pid"), "{}", a.process.log());
-        let gone = || match fixture.bed.a.namespace.has_device("stoq0") {
-            false => Ok(()),
-            true => Err("its device is there".to_owned()),
-        };
-        wait::until("the end of the new process", SOON, gone).unwrap();
+    crate::run("a_stop_in_the_middle_of_a_hand_over", "mio", stop_in_the_middle);
+}
+
+fn stop_in_the_middle(fixture: &Fixture) {
+    let mut passive = fixture.config();
+    passive.over(&[]);
+    let deployment = &fixture.deployment;
+    let mut a = deployment.start(Side::A, &fixture.config()).unwrap();
+    let mut b = deployment.start(Side::B, &passive).unwrap();
+    b.wait_for_link("up", SOON).unwrap();
+    // What cannot dial, and is not dialled, waits for its links in vain.
+    deployment.write(Side::A, &passive).unwrap();
+    let refusal = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| a.ctl(&["upgrade"]));
+        wait::until("a new process that waits for its links", SOON, || {
+            let log = a.process.log();
+            (log.matches("tunnel ready").count() == 2).then_some(()).ok_or(log)
+        })
+        .unwrap();
+        a.process.signal(Signal::SIGTERM).unwrap();
+        asked.join().unwrap()
     });
+    assert!(refusal.is_err(), "{refusal:?}");
+    let status = a.process.wait_exit(SOON).unwrap();
+    assert!(status.success(), "{status}: {}", a.process.log());
+    assert!(!a.process.log().contains("handed over pid"), "{}", a.process.log());
+    wait::until("the end of the new process", SOON, || {
+        let there = fixture.bed.a.namespace.has_device("stoq0");
+        (!there).then_some(()).ok_or("its device is there".to_owned())
+    })
+    .unwrap();
 }
 
 #[test]
