@@ -16,7 +16,8 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 use stoq::control::BootId;
 
-/// The form of the will. A process of another form starts as if there were none, or refuses to take over.
+/// The form of the will. A process of another form starts as if there were none, or refuses to take over. A
+/// field that an older process may leave unread, or a newer one may miss, is no other form.
 pub const VERSION: u32 = 1;
 
 /// Longest will in bytes: 65,536 routes and 10,000 links of under 128 bytes each.
@@ -59,7 +60,6 @@ impl Kind {
 
 /// What the descriptors do not show.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Will {
     /// [`VERSION`].
     pub version: u32,
@@ -71,7 +71,6 @@ pub struct Will {
 
 /// What an elder that runs hands over.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Living {
     /// When its run began, in nanoseconds since the Unix epoch, and its random number: the successor goes
     /// on under the same boot identity.
@@ -81,6 +80,7 @@ pub struct Living {
     /// Its packets went past the kernel.
     pub bypass: bool,
     /// Its number in connection IDs.
+    #[serde(default)]
     pub generation: u16,
 }
 
@@ -253,6 +253,16 @@ mod tests {
         let other = Will { version: VERSION + 1, ..will() };
         let error = Inherited::new([(Kind::Will, other.to_fd().unwrap())]).unwrap_err();
         assert!(error.to_string().contains("version"), "{error}");
+    }
+
+    #[test]
+    fn a_will_of_a_neighbouring_version_is_read() {
+        let text = br#"{"version":1,"routes":[],"newer":7,
+            "living":{"boot":[7,1],"links":["edge-b"],"bypass":false,"newer":"yes"}}"#;
+        let mut file = File::from(memfd_create(c"will", MFdFlags::MFD_CLOEXEC).unwrap());
+        file.write_all(text).unwrap();
+        let inherited = Inherited::new([(Kind::Will, file.into())]).unwrap();
+        assert_eq!(inherited.will.living.unwrap().links, ["edge-b"]);
     }
 
     #[test]
