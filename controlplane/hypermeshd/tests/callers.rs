@@ -179,6 +179,22 @@ fn a_stranger_reads_nothing() {
     }
 }
 
+#[test]
+fn a_long_body_is_not_waited_for_when_its_sender_may_not_send_it() {
+    let host = Host::start();
+    host.found("lab", "edge-a");
+    let mut node = std::os::unix::net::UnixStream::connect(host.peers()).unwrap();
+    node.set_read_timeout(Some(PATIENCE)).unwrap();
+    let head = format!(
+        "{{\"peer\":\"edge-x\"}}\nPOST {} HTTP/1.1\r\nhost: x\r\ncontent-length: 1073741824\r\n\r\n",
+        path::RESTORE
+    );
+    std::io::Write::write_all(&mut node, head.as_bytes()).unwrap();
+    let mut answer = [0; 12];
+    std::io::Read::read_exact(&mut node, &mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 403");
+}
+
 /// Whoever is refused, by whatever part of the daemon: counted by the reason, and on the record.
 #[test]
 fn every_refusal_is_counted_by_its_reason_and_audited() {

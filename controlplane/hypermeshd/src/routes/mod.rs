@@ -10,7 +10,9 @@ mod mesh;
 mod names;
 mod tokens;
 
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::middleware::Next;
+use axum::response::Response;
 use axum::routing::get;
 use axum::{Extension, Json, Router, middleware};
 use hypermesh_api::{ErrorCode, MAX_REQUEST_BYTES, path};
@@ -20,7 +22,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
-use crate::caller::Caller;
+use crate::caller::{Caller, Need};
 use crate::metrics;
 use crate::refused::Refused;
 
@@ -35,10 +37,14 @@ type From = Extension<Caller>;
 struct Description;
 
 fn described() -> (Router<App>, OpenApi) {
-    let long = OpenApiRouter::new().routes(routes!(mesh::restore)).layer(mesh::restore_limit());
+    let long = OpenApiRouter::new()
+        .routes(routes!(mesh::restore))
+        .layer(mesh::restore_limit())
+        .layer(middleware::from_fn(for_this_host));
     let reports = OpenApiRouter::new()
         .routes(routes!(ledger::head, ledger::report))
-        .layer(ledger::report_limit());
+        .layer(ledger::report_limit())
+        .layer(middleware::from_fn(for_members));
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(mesh::status))
         .routes(routes!(mesh::issuer_request))
@@ -70,6 +76,18 @@ fn described() -> (Router<App>, OpenApi) {
         .merge(long)
         .merge(reports)
         .split_for_parts()
+}
+
+/// Before a long body is read: what a stranger sends would be held until the handler looks at who it is.
+async fn for_this_host(caller: From, request: Request, next: Next) -> Result<Response, Refused> {
+    caller.check(Need::Local)?;
+    Ok(next.run(request).await)
+}
+
+/// Likewise where members may send long bodies.
+async fn for_members(caller: From, request: Request, next: Next) -> Result<Response, Refused> {
+    caller.check(Need::Member)?;
+    Ok(next.run(request).await)
 }
 
 /// The OpenAPI description.
