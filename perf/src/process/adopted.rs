@@ -75,8 +75,9 @@ mod tests {
     #[test]
     fn how_a_childs_child_ended_is_known() {
         set_child_subreaper(true).unwrap();
-        // The shell ends at once, and leaves the one that it started, which must not hold its output.
-        let script = "sh -c 'read line; exit 7' <&0 >/dev/null & echo $!";
+        // The shell ends at once, and leaves the one that it started, which must not hold its output, and
+        // has its input under another number: that of the shell is not given to what runs behind it.
+        let script = "exec 3<&0; sh -c 'read line <&3; exit 7' >/dev/null & echo $!";
         let mut shell = Command::new("sh");
         shell.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut shell = shell.spawn().unwrap();
