@@ -36,7 +36,7 @@ pub struct Plan {
     pub ports: Vec<String>,
     /// What is done, each by itself.
     pub events: Vec<Event>,
-    /// How often, on each node in turn; another build, [`BUILDS_MAX`] times at most.
+    /// How often, on each node in turn; another build, four times at most.
     pub rounds: u32,
     /// Mbit/s of the TCP stream.
     pub rate: u32,
