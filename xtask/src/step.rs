@@ -20,6 +20,10 @@ const HEARTBEAT: Duration = Duration::from_secs(30);
 /// Lines of a failed step's log that are shown: two screens; the rest is in the file.
 const SHOWN_LINES_MAX: usize = 150;
 
+/// What to do when the disk is full. The figure is that of the README.
+const SPACE_ADVICE: &str = "the disk is full (`df -h`): make room for 20 GB, or set CARGO_TARGET_DIR to a folder \
+                            that has it; CARGO_INCREMENTAL=0 needs half as much";
+
 /// What a step is called and what to do when it fails.
 pub struct Step {
     /// The name of its log, without the ending.
@@ -63,11 +67,11 @@ impl Step {
             return Ok(log);
         }
         println!("{}", last_lines(&log, SHOWN_LINES_MAX));
+        let advice = if ran_out_of_space(&log) { SPACE_ADVICE } else { self.advice };
         bail!(
-            "{} ({status} after {took:.1} s; all of its output: {})\nwhat to do: {}",
+            "{} ({status} after {took:.1} s; all of its output: {})\nwhat to do: {advice}",
             self.title,
             log.display(),
-            self.advice
         )
     }
 }
@@ -92,6 +96,11 @@ pub fn last_lines(log: &Path, count: usize) -> String {
     lines[lines.len().saturating_sub(count)..].join("\n")
 }
 
+/// Whether the step says that the disk was full, whatever else it says because of that.
+fn ran_out_of_space(log: &Path) -> bool {
+    String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).contains("No space left on device")
+}
+
 fn heartbeat(started: Instant, log: &Path) {
     println!("    {:>4} s: {}", started.elapsed().as_secs(), last_lines(log, 1).trim());
 }
@@ -107,6 +116,16 @@ mod tests {
         assert!(error.to_string().contains("mend it"), "{error}");
         let log = workspace::scratch("unit-failing.log").unwrap();
         assert_eq!(last_lines(&log, 5), "why");
+    }
+
+    #[test]
+    fn a_step_that_found_the_disk_full_asks_for_room() {
+        let step = Step { log: "unit-full", title: "fill", advice: "mend it" };
+        // A device that is always full.
+        let error = step
+            .run(Command::new("sh").args(["-c", "LC_ALL=C head -c 1 /dev/zero > /dev/full"]))
+            .unwrap_err();
+        assert!(error.to_string().contains("make room"), "{error}");
     }
 
     #[test]
