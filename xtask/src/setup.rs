@@ -78,6 +78,7 @@ const NEEDS: &[Need] = &[
     run_time("tcpdump", "tcpdump", "tcpdump"),
     run_time("strace", "strace", "strace"),
     run_time("ping", "iputils-ping", "iputils"),
+    run_time("fping", "fping", "fping"),
     run_time("curl", "curl", "curl"),
     run_time("dbus-daemon", "dbus-daemon", "dbus-daemon"),
     run_time("dig", "bind9-dnsutils", "bind-utils"),
