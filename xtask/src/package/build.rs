@@ -35,7 +35,9 @@ pub fn release(architecture: &Architecture) -> Result<PathBuf> {
         remapped.iter().map(|(from, to)| format!("-ffile-prefix-map={from}={to}")).collect();
     command.env("CARGO_TARGET_DIR", &target).env("RUSTFLAGS", flags.join(" "));
     command.env("CFLAGS", c_flags.join(" ")).env("CXXFLAGS", c_flags.join(" "));
-    command.env("SOURCE_DATE_EPOCH", commit_date()?.to_string());
+    // Not the commit's: mimalloc has the time of its compilation in it, and what an earlier commit has compiled
+    // is used again.
+    command.env("SOURCE_DATE_EPOCH", "0");
     Step {
         log: "build-package",
         title: "build what ships (BoringSSL takes minutes the first time)",
