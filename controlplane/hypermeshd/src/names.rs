@@ -4,13 +4,16 @@
 //! daemon: where no server can be had, that is a warning of the status, and it is tried again.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hypermesh_api::TrustAnchor;
 use ipnet::IpNet;
-use stoq_names::{Audience, Config, Listener, Member, Mesh, Names, Outcome, Zone, ZoneKey};
+use stoq_names::{
+    Audience, Config, ListenError, Listener, Member, Mesh, Names, Outcome, Zone, ZoneKey,
+};
 
 use crate::app::App;
 use crate::core::Core;
@@ -18,8 +21,11 @@ use crate::files::{self, Dir};
 use crate::refused::Refused;
 use crate::{bundling, clock};
 
-/// How often an address that could not be had is tried again, and the age of the signatures looked at.
+/// How often the age of the signatures is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// How soon an address that could not be had is tried again: stoqd may be about to start.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// The servers, and what keeps some from running.
 #[derive(Debug)]
@@ -91,26 +97,29 @@ impl NameService {
         Outcome::ALL.map(|outcome| (outcome, counters.iter().map(|c| c.get(outcome)).sum()))
     }
 
-    /// Serves the zone on these addresses and on the host's, and nowhere else. Says what failed.
-    fn serve(&self, own: &[IpAddr], zone: &Arc<Zone>) -> Vec<String> {
+    /// Serves the zone on these addresses and on the host's, and nowhere else. Returns those of them where
+    /// no server runs yet.
+    fn serve(&self, own: &[IpAddr], zone: &Arc<Zone>) -> Vec<(IpAddr, Audience)> {
         let peers = own.iter().map(|address| (*address, Audience::Peers));
-        let wanted: BTreeMap<_, _> = peers.chain([(self.host, Audience::Host)]).collect();
+        let mut wanted: BTreeMap<_, _> = peers.chain([(self.host, Audience::Host)]).collect();
         let mut state = self.state();
         state.zone = Some(Arc::clone(zone));
-        let servers = &mut state.servers;
-        servers.retain(|address, _| wanted.contains_key(address));
-        let mut warnings = Vec::new();
-        for (address, audience) in wanted {
-            if let Some(server) = servers.get(&address) {
-                server.replace(Arc::clone(zone));
-                continue;
-            }
-            match start(address, audience, zone) {
-                Ok(server) => drop(servers.insert(address, server)),
-                Err(why) => warnings.push(format!("names are not served at {address}: {why}")),
-            }
+        state.servers.retain(|address, _| wanted.contains_key(address));
+        for (address, server) in &state.servers {
+            server.replace(Arc::clone(zone));
+            wanted.remove(address);
         }
-        warnings
+        wanted.into_iter().collect()
+    }
+
+    /// Answers at a listener from now on.
+    fn start(&self, listener: Listener, zone: &Arc<Zone>) -> Result<(), String> {
+        let address = listener.address().ip();
+        let config = Config { listeners: vec![listener], upstreams: Config::default_upstreams() };
+        let names = Names::start(config, Arc::clone(zone)).map_err(|error| error.to_string())?;
+        tracing::info!(%address, "names are served");
+        self.state().servers.insert(address, names);
+        Ok(())
     }
 
     /// Ends all servers.
@@ -134,12 +143,15 @@ impl NameService {
     }
 }
 
-fn start(address: IpAddr, audience: Audience, zone: &Arc<Zone>) -> Result<Names, String> {
-    let listener = Listener::bind(address, audience).map_err(|error| error.to_string())?;
-    let config = Config { listeners: vec![listener], upstreams: Config::default_upstreams() };
-    let names = Names::start(config, Arc::clone(zone)).map_err(|error| error.to_string())?;
-    tracing::info!(%address, ?audience, "names are served");
-    Ok(names)
+/// The sockets at an address: our own, or, as the unit leaves us no privilege for port 53, those that stoqd
+/// opens for us.
+async fn listener(app: &App, address: IpAddr, audience: Audience) -> Result<Listener, String> {
+    match Listener::bind(address, audience) {
+        Err(ListenError::Bind { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {}
+        other => return other.map_err(|error| error.to_string()),
+    }
+    let given = app.stoqd().names(address).await.map_err(|error| error.to_string())?;
+    Listener::from_sockets(given.0, given.1, audience).map_err(|error| error.to_string())
 }
 
 /// Runs for as long as the daemon does: a zone at every change of the ledger, and in time anew.
@@ -151,9 +163,10 @@ pub async fn run(app: App) {
             Ok(warnings) => warnings,
             Err(error) => vec![format!("names are not up to date: {error}")],
         };
+        let look = if warnings.is_empty() { LOOK_EVERY } else { RETRY };
         app.names().warn(warnings);
         // A change or the next look, whichever comes first.
-        let _ = tokio::time::timeout(LOOK_EVERY, height.changed()).await;
+        let _ = tokio::time::timeout(look, height.changed()).await;
     }
 }
 
@@ -175,7 +188,14 @@ async fn refresh(app: &App, built: &mut Option<Built>) -> Result<Vec<String>, Re
             zone
         }
     };
-    Ok(app.names().serve(&own, &zone))
+    let mut warnings = Vec::new();
+    for (address, audience) in app.names().serve(&own, &zone) {
+        let listener = listener(app, address, audience).await;
+        let started = listener.and_then(|listener| app.names().start(listener, &zone));
+        warnings
+            .extend(started.err().map(|why| format!("names are not served at {address}: {why}")));
+    }
+    Ok(warnings)
 }
 
 impl Built {

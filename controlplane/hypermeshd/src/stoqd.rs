@@ -2,13 +2,18 @@
 //! to peers' hypermeshds are opened through it. It may be absent at any time: then that is reported,
 //! and tried again.
 
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::net::{IpAddr, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hypermesh_api::{Client, ClientError, StoqdStatus};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use stoq_control::{Call, Reply, Request, Response, Snapshot, Status, decode_reply, encode};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 
 /// How long stoqd may take to answer: pushing 10,000 signed records is verified in 2 s.
@@ -16,6 +21,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long a peer's hypermeshd may take, beyond the long poll.
 const PEER_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// Most descriptors that are taken beside a reply: the kernel closes what is more.
+const BESIDE_MAX: usize = 2;
 
 /// Most heads that are taken from a status: what stoqd tells at most.
 const HEADS_MAX: usize = stoq_control::HEADS_MAX;
@@ -112,7 +120,7 @@ impl Stoqd {
 
     async fn ask_status(&self) -> Result<(Status, Presence), StoqdError> {
         let mut stream = self.connect().await?;
-        match answer(&mut stream, Request::Status {}).await? {
+        match answer(&mut stream, Request::Status {}).await?.0 {
             Response::Status(status) => Ok((*status, Presence(stream))),
             other => Err(StoqdError::Broken(format!("{other:?}"))),
         }
@@ -142,6 +150,19 @@ impl Stoqd {
         self.call(request).await.map(drop)
     }
 
+    /// Has port 53 of an address opened: a UDP socket, and a TCP one that listens.
+    ///
+    /// # Errors
+    /// When stoqd refuses it or does not answer.
+    pub async fn names(&self, address: IpAddr) -> Result<(UdpSocket, TcpListener), StoqdError> {
+        let mut stream = self.connect().await?;
+        let (response, beside) = answer(&mut stream, Request::Names { address }).await?;
+        match (response, <[OwnedFd; 2]>::try_from(beside)) {
+            (Response::Names {}, Ok([udp, tcp])) => Ok((udp.into(), tcp.into())),
+            (other, _) => Err(StoqdError::Broken(format!("{other:?} without two sockets"))),
+        }
+    }
+
     /// Connects to the hypermeshd of a peer, over STOQ.
     ///
     /// # Errors
@@ -156,7 +177,7 @@ impl Stoqd {
 
     async fn call(&self, request: Request) -> Result<Response, StoqdError> {
         let mut stream = self.connect().await?;
-        answer(&mut stream, request).await
+        answer(&mut stream, request).await.map(|(response, _)| response)
     }
 
     async fn connect(&self) -> Result<UnixStream, StoqdError> {
@@ -166,29 +187,53 @@ impl Stoqd {
     }
 }
 
-async fn answer(stream: &mut UnixStream, request: Request) -> Result<Response, StoqdError> {
+/// The response, and the descriptors that came beside it.
+async fn answer(
+    stream: &mut UnixStream,
+    request: Request,
+) -> Result<(Response, Vec<OwnedFd>), StoqdError> {
     let exchanged = tokio::time::timeout(ANSWER_TIMEOUT, exchange(stream, request)).await;
-    let reply = match exchanged {
+    let (reply, beside) = match exchanged {
         Ok(reply) => reply?,
         Err(_) => return Err(StoqdError::Broken(format!("none in {ANSWER_TIMEOUT:?}"))),
     };
     match reply.response {
         Response::Error(refusal) => Err(StoqdError::Refused(refusal.message)),
-        response => Ok(response),
+        response => Ok((response, beside)),
     }
 }
 
-async fn exchange(stream: &mut UnixStream, request: Request) -> Result<Reply, StoqdError> {
+async fn exchange(
+    stream: &mut UnixStream,
+    request: Request,
+) -> Result<(Reply, Vec<OwnedFd>), StoqdError> {
     let broken = |error: stoq_control::LineError| StoqdError::Broken(error.to_string());
     let line = encode(&Call::new(request)).map_err(broken)?;
     stream.write_all(&line).await.map_err(StoqdError::Ended)?;
-    let mut reply = Vec::new();
+    let first = stream.async_io(Interest::READABLE, || first_byte(stream)).await;
+    let (first, beside) = first.map_err(StoqdError::Ended)?;
+    let mut reply = vec![first];
     // Byte by byte: after the line of a stream's reply, the bytes are the peer's.
-    loop {
-        let byte = stream.read_u8().await.map_err(StoqdError::Ended)?;
-        reply.push(byte);
-        if byte == b'\n' || reply.len() > stoq_control::MAX_REPLY_BYTES {
-            return decode_reply(&reply).map_err(broken);
-        }
+    while reply.last() != Some(&b'\n') && reply.len() <= stoq_control::MAX_REPLY_BYTES {
+        reply.push(stream.read_u8().await.map_err(StoqdError::Ended)?);
     }
+    Ok((decode_reply(&reply).map_err(broken)?, beside))
+}
+
+/// Takes the first byte of a reply, beside which descriptors come if any do.
+fn first_byte(stream: &UnixStream) -> io::Result<(u8, Vec<OwnedFd>)> {
+    let mut byte = [0];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(BESIDE_MAX))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut into = [IoSliceMut::new(&mut byte)];
+    let got = recvmsg(stream, &mut into, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    if got.bytes == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let given = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(given) => Some(given),
+        _ => None,
+    });
+    let given = given.flatten().collect();
+    Ok((byte[0], given))
 }

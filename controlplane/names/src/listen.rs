@@ -1,7 +1,7 @@
 //! The sockets on which names are asked, and who asks there.
 //!
 //! Owns how they are bound. A port below 1024 needs `CAP_NET_BIND_SERVICE`; a daemon without it is
-//! given its sockets by whoever starts it ([`Listener::from_sockets`]).
+//! given its sockets by one that has it ([`Listener::from_sockets`]).
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
@@ -29,7 +29,7 @@ pub enum ListenError {
     /// The kernel did not bind a socket.
     #[error(
         "expected to bind {protocol} {address}, got: {source}; a port below 1024 needs \
-         CAP_NET_BIND_SERVICE or a socket from systemd, and no other server on that address"
+         CAP_NET_BIND_SERVICE, and no other server on that address"
     )]
     Bind {
         /// `UDP` or `TCP`.

@@ -1,5 +1,6 @@
 //! Requests, responses, and the rights that requests need. Used by both ends of the socket.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -65,6 +66,12 @@ pub enum Request {
         /// Path of the keys: must be the configured one.
         key: PathBuf,
     },
+    /// Open port 53 of an address, for the mesh's names: two sockets come beside the reply, UDP, then a TCP
+    /// one that listens (`SCM_RIGHTS`, with the reply's first byte).
+    Names {
+        /// An address of the tunnel's device, or a loopback address.
+        address: IpAddr,
+    },
     /// Stream packets as pcap after the reply, until a limit is reached or the client closes.
     Capture(CaptureRequest),
     /// Open a stream to a service of a peer; after the reply the connection is the stream.
@@ -87,7 +94,7 @@ impl Request {
             | Self::Upgrade {}
             | Self::Capture(_)
             | Self::Stream { .. } => Right::Operate,
-            Self::Push { .. } | Self::Identity { .. } => Right::Push,
+            Self::Push { .. } | Self::Identity { .. } | Self::Names { .. } => Right::Push,
         }
     }
 }
@@ -100,7 +107,7 @@ pub enum Right {
     Read,
     /// Reload, drain, capture.
     Operate,
-    /// Push peers and prefixes, and have a renewed identity read: the control plane.
+    /// Push peers and prefixes, have a renewed identity read, and serve names: the control plane.
     Push,
 }
 
@@ -171,6 +178,8 @@ pub enum Response {
         /// What it is.
         certificate: Certificate,
     },
+    /// To [`Request::Names`]: the sockets come beside this line.
+    Names {},
     /// To [`Request::Capture`]: pcap bytes follow this line.
     Capture {
         /// The pcap link type; 101 (`LINKTYPE_RAW`): each record begins with an IP header.

@@ -86,8 +86,13 @@ impl Architecture {
         command.args(["--target", self.triple]);
         let linker = self.triple.to_uppercase().replace('-', "_");
         command.env(format!("CARGO_TARGET_{linker}_LINKER"), self.tool("gcc"));
-        // bindgen reads BoringSSL's headers with the host's libclang.
-        let headers = format!("BINDGEN_EXTRA_CLANG_ARGS_{}", self.triple.replace('-', "_"));
+        let suffix = self.triple.replace('-', "_");
+        // BoringSSL's build would take the host's compilers otherwise.
+        for (variable, tool) in [("CC", "gcc"), ("CXX", "g++")] {
+            command.env(format!("{variable}_{suffix}"), self.tool(tool));
+        }
+        // bindgen reads its headers with the host's libclang.
+        let headers = format!("BINDGEN_EXTRA_CLANG_ARGS_{suffix}");
         command.env(headers, format!("--sysroot={}", self.sysroot()));
     }
 

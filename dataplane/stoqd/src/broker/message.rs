@@ -1,7 +1,7 @@
 //! What the broker can be asked, and its answers. This list is all that a taken-over stoqd could
 //! still do with privilege.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,11 @@ pub enum Request {
     OpenSocket {
         /// Which of the configured ones.
         which: UdpSocket,
+    },
+    /// Open the sockets of a server of names.
+    OpenNames {
+        /// Where: an address of the device, or a loopback address.
+        address: IpAddr,
     },
     /// Open a file for reading.
     OpenFile {
@@ -132,6 +137,8 @@ pub(super) enum Reply {
         /// What was not granted.
         warnings: Vec<String>,
     },
+    /// The two sockets come beside, UDP first.
+    Names,
     /// The file comes beside.
     File,
     /// The program is attached.

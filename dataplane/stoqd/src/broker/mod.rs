@@ -22,6 +22,7 @@
 mod bypass;
 mod heir;
 mod message;
+mod names;
 mod policy;
 pub mod privilege;
 mod routing;
@@ -246,6 +247,17 @@ impl Broker {
         match (reply, fds.pop()) {
             (Reply::Socket { local, warnings }, Some(fd)) => Ok(OpenSocket { fd, local, warnings }),
             _ => Err(BrokerError::Answer("open_socket")),
+        }
+    }
+
+    /// Opens a UDP and a TCP socket, in this order, on port 53 of an address of the device or of loopback.
+    ///
+    /// # Errors
+    /// When it is another address or the kernel refuses.
+    pub fn open_names(&self, address: IpAddr) -> Result<Vec<OwnedFd>, BrokerError> {
+        match self.call(&Request::OpenNames { address })? {
+            (Reply::Names, fds) if fds.len() == 2 => Ok(fds),
+            _ => Err(BrokerError::Answer("open_names")),
         }
     }
 

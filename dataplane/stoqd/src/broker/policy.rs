@@ -138,6 +138,18 @@ impl Policy {
         }
     }
 
+    /// Whether names may be served at this address.
+    pub(super) fn names(&self, address: IpAddr) -> Result<IpAddr, String> {
+        let mut own = self.tunnel.iter().flat_map(|tunnel| &tunnel.addresses);
+        if address.is_loopback() || own.any(|own| own.address == address) {
+            return Ok(address);
+        }
+        Err(format!(
+            "expected an address of [tunnel] or a loopback address to serve names at, got {address}; \
+             set [tunnel] addresses to those of this member, and restart"
+        ))
+    }
+
     /// Who is refused before anything is looked at, and the other rules of the XDP program.
     pub(super) fn abuse(&self) -> (Vec<(IpAddr, u8)>, Rules) {
         (self.now.xdp.denied().collect(), self.now.xdp.rules())

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::fs::File;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use stoq_port::socket::{self, SocketSpec};
 use super::bypass::{self, Bypass};
 use super::heir;
 use super::message::{Reply, Request, UdpSocket};
+use super::names;
 use super::policy::Policy;
 use super::privilege;
 use super::routing;
@@ -188,6 +190,7 @@ impl Server {
             Request::AddRoute { prefix, beside } => done(self.add_route(&prefix, beside)),
             Request::RemoveRoute { prefix } => done(self.remove_route(&prefix)),
             Request::OpenSocket { which } => self.open_socket(which),
+            Request::OpenNames { address } => self.open_names(address),
             Request::OpenFile { which } => opened(self.policy.file(which)),
             Request::AttachXdp { connection_ids } => self.attach_xdp(connection_ids),
             Request::OpenXdpSocket { frames, frame_len } => {
@@ -292,6 +295,11 @@ impl Server {
         self.bypass.note_port(opened.local.port());
         warnings.extend(opened.warnings.iter().map(ToString::to_string));
         Ok((Reply::Socket { local: opened.local, warnings }, vec![opened.fd]))
+    }
+
+    fn open_names(&self, address: IpAddr) -> Answer {
+        let opened = names::open(self.policy.names(address)?)?;
+        Ok((Reply::Names, opened))
     }
 
     /// One at a time: two would take over from one.

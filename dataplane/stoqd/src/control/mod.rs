@@ -11,6 +11,8 @@ mod pushed;
 mod server;
 
 use std::io;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -65,6 +67,12 @@ pub trait Operations: Send + Sync + 'static {
     /// # Errors
     /// Why nothing has changed.
     fn identity(&self, certificate: &Path, key: &Path) -> Result<Certificate, Refusal>;
+
+    /// Opens the sockets of a server of names at this address: UDP, then TCP.
+    ///
+    /// # Errors
+    /// Why there are none.
+    fn names(&self, address: IpAddr) -> Result<Vec<OwnedFd>, Refusal>;
 
     /// Begins to copy packets; ends when the receiver is dropped.
     ///

@@ -1,16 +1,19 @@
 //! The server: accepts, checks who calls, reads bounded lines, answers. Runs as tasks of the control
 //! thread; what blocks runs beside it.
 
-use std::io;
+use std::io::{self, IoSlice};
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener as StdListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use stoq_control::{
     Call, CaptureRequest, ErrorCode, MAX_REQUEST_BYTES, Refusal, Reply, Request, Response, Right,
     decode_call, encode,
 };
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
@@ -153,6 +156,10 @@ async fn talk<O: Operations>(
         if let Request::Stream { peer, service } = call {
             return start_stream(stream, peer, service, shared).await;
         }
+        if let Request::Names { address } = call {
+            give_names(&mut stream, address, shared).await?;
+            continue;
+        }
         let operations = Arc::clone(&shared.operations);
         let response = tokio::task::spawn_blocking(move || perform(&*operations, call)).await;
         send(&mut stream, response.map_err(io::Error::other)?).await?;
@@ -177,12 +184,39 @@ fn perform(operations: &impl Operations, request: Request) -> Response {
         Request::Identity { certificate, key } => operations
             .identity(&certificate, &key)
             .map(|certificate| Response::Identity { certificate }),
-        Request::Capture(_) | Request::Stream { .. } => Err(Refusal::new(
+        Request::Names { .. } | Request::Capture(_) | Request::Stream { .. } => Err(Refusal::new(
             ErrorCode::Invalid,
-            "expected a request with one answer, got one that turns the connection around",
+            "expected a request that a line answers, got one that is answered by more",
         )),
     };
     result.unwrap_or_else(Response::Error)
+}
+
+/// Gives the caller the sockets of a server of names, beside the answer's line.
+async fn give_names<O: Operations>(
+    stream: &mut BufReader<UnixStream>,
+    address: IpAddr,
+    shared: &Arc<Shared<O>>,
+) -> io::Result<()> {
+    let operations = Arc::clone(&shared.operations);
+    let opened = tokio::task::spawn_blocking(move || operations.names(address)).await;
+    let sockets = match opened.map_err(io::Error::other)? {
+        Ok(sockets) => sockets,
+        Err(refusal) => return send(stream, Response::Error(refusal)).await,
+    };
+    let line = encode(&Reply::new(Response::Names {})).map_err(io::Error::other)?;
+    let socket = stream.get_ref();
+    let sending = socket.async_io(Interest::WRITABLE, || send_beside(socket, &line, &sockets));
+    let sent = timeout(IDLE, sending).await??;
+    // They came with its first byte.
+    timeout(IDLE, stream.write_all(&line[sent..])).await?
+}
+
+/// Sends bytes with descriptors beside the first, and says how many bytes went.
+fn send_beside(to: &UnixStream, bytes: &[u8], sockets: &[OwnedFd]) -> io::Result<usize> {
+    let raw: Vec<RawFd> = sockets.iter().map(AsRawFd::as_raw_fd).collect();
+    let (beside, flags) = ([ControlMessage::ScmRights(&raw)], MsgFlags::MSG_NOSIGNAL);
+    Ok(sendmsg::<()>(to.as_raw_fd(), &[IoSlice::new(bytes)], &beside, flags, None)?)
 }
 
 async fn start_capture<O: Operations>(
@@ -264,6 +298,7 @@ fn name_of(request: &Request) -> &'static str {
         Request::Upgrade {} => "upgrade",
         Request::Push { .. } => "push",
         Request::Identity { .. } => "identity",
+        Request::Names { .. } => "names",
         Request::Capture(_) => "capture",
         Request::Stream { .. } => "stream",
     }

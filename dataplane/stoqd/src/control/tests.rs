@@ -1,6 +1,7 @@
 //! The server over a real socket, with real clients.
 
 use std::io::{Read, Write};
+use std::net::{TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
@@ -51,6 +52,13 @@ impl Operations for Daemon {
     fn identity(&self, certificate: &Path, key: &Path) -> Result<Certificate, Refusal> {
         assert_eq!([certificate, key], [Path::new("/id.pem"); 2]);
         Ok(Certificate { node: "stoq://hq/edge-a".into(), ..Certificate::default() })
+    }
+
+    fn names(&self, address: IpAddr) -> Result<Vec<OwnedFd>, Refusal> {
+        let bound = UdpSocket::bind((address, 0))
+            .map_err(|error| Refusal::new(ErrorCode::Refused, error.to_string()))?;
+        let tcp = TcpListener::bind(bound.local_addr().unwrap()).unwrap();
+        Ok(vec![bound.into(), tcp.into()])
     }
 
     fn capture(&self, _point: CapturePoint) -> Result<Receiver<Copied>, Refusal> {

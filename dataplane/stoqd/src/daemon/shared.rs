@@ -1,6 +1,8 @@
 //! What the main thread and the control thread both act on: configuration, peers, routes.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -335,6 +337,10 @@ impl Operations for Shared {
         }
         let renewed = self.renew(&mut held).map_err(|error| refused(format!("{error:#}")))?;
         Ok(described(&renewed))
+    }
+
+    fn names(&self, address: IpAddr) -> Result<Vec<OwnedFd>, Refusal> {
+        self.broker.open_names(address).map_err(refused)
     }
 
     fn capture(&self, point: CapturePoint) -> Result<Receiver<Copied>, Refusal> {
