@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
+use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -70,6 +71,10 @@ async fn serve(settings: &Settings) -> Result<()> {
     let metrics = axum::serve(figures, metrics::router(app)).into_future();
     tokio::spawn(metrics);
     tracing::info!(state = %settings.state.display(), "hypermeshd is ready");
+    // Whoever has just started the unit may give it its first command at once.
+    if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
+        tracing::warn!("cannot tell the service manager that this is ready: {error}");
+    }
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
     tracing::info!("hypermeshd ends");

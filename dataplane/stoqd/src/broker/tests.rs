@@ -331,6 +331,31 @@ fn sockets_and_files_are_opened() {
     });
 }
 
+#[test]
+fn port_53_is_opened_at_own_and_loopback_addresses_and_nowhere_else() {
+    in_namespace(|| {
+        let broker = Files::new("names").broker();
+        // The device is not there yet, and its addresses are not either.
+        for address in ["10.92.0.1", "fd48:4d00::1", "127.0.92.53"] {
+            let address: IpAddr = address.parse().unwrap();
+            let given = broker.open_names(address).unwrap();
+            let [udp, tcp] = <[OwnedFd; 2]>::try_from(given).unwrap();
+            let (udp, tcp) = (std::net::UdpSocket::from(udp), std::net::TcpListener::from(tcp));
+            let wanted = SocketAddr::new(address, 53);
+            assert_eq!((udp.local_addr().unwrap(), tcp.local_addr().unwrap()), (wanted, wanted));
+            // It listens: nobody has come yet.
+            let nobody = tcp.accept().unwrap_err();
+            assert_eq!(nobody.kind(), io::ErrorKind::WouldBlock);
+            let taken = refusal(broker.open_names(address));
+            assert!(taken.contains("expected to bind UDP") && taken.contains(":53"), "{taken}");
+        }
+        for other in ["10.92.0.2", "0.0.0.0", "::", "192.0.2.1"] {
+            let reason = refusal(broker.open_names(other.parse().unwrap()));
+            assert!(reason.contains("[tunnel]") && reason.contains(other), "{reason}");
+        }
+    });
+}
+
 /// What `/proc/PID/status` says of capabilities and user.
 fn privilege_lines(pid: &str) -> Vec<String> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();

@@ -2,11 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, UdpSocket};
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use crossbeam::channel::Sender;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg};
 use stoq_control::{
     Call, CaptureRequest, Client, ClientError, ErrorCode, Request, Response, SnapshotPeer, encode,
 };
@@ -325,6 +327,45 @@ fn a_socket_left_behind_is_replaced_and_one_in_use_is_not() {
     assert!(bind(&stale).is_ok());
     let nowhere = running.path.join("x");
     assert!(bind(&nowhere).unwrap_err().to_string().contains("expected to listen on"));
+}
+
+#[test]
+fn the_sockets_of_a_server_of_names_come_beside_the_answer() {
+    let running = start("names", &all_rights());
+    let mut stream = UnixStream::connect(&running.path).unwrap();
+    let request = Request::Names { address: "127.0.0.1".parse().unwrap() };
+    stream.write_all(&encode(&Call::new(request)).unwrap()).unwrap();
+    let (mut bytes, mut space) = ([0; 4096], nix::cmsg_space!([RawFd; 4]));
+    let mut into = [std::io::IoSliceMut::new(&mut bytes)];
+    let got = recvmsg::<()>(stream.as_raw_fd(), &mut into, Some(&mut space), MsgFlags::empty());
+    let got = got.unwrap();
+    let given: Vec<RawFd> = got
+        .cmsgs()
+        .unwrap()
+        .flat_map(|message| match message {
+            ControlMessageOwned::ScmRights(given) => given,
+            _ => Vec::new(),
+        })
+        .collect();
+    let addresses: Vec<_> = given
+        .iter()
+        .map(|fd| nix::sys::socket::getsockname::<SockaddrIn>(*fd).unwrap().to_string())
+        .collect();
+    assert_eq!(addresses.len(), 2);
+    assert_eq!(addresses[0], addresses[1]);
+    let length = got.bytes;
+    let reply = stoq_control::decode_reply(&bytes[..length]).unwrap();
+    assert_eq!(reply.response, Response::Names {});
+    for fd in given {
+        nix::unistd::close(fd).unwrap();
+    }
+
+    // The connection goes on, and an address that cannot be had is a refusal.
+    let request = Request::Names { address: "192.0.2.1".parse().unwrap() };
+    stream.write_all(&encode(&Call::new(request)).unwrap()).unwrap();
+    let length = stream.read(&mut bytes).unwrap();
+    let reply = stoq_control::decode_reply(&bytes[..length]).unwrap();
+    assert!(matches!(reply.response, Response::Error(_)), "{reply:?}");
 }
 
 #[test]
