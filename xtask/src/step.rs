@@ -20,9 +20,9 @@ const HEARTBEAT: Duration = Duration::from_secs(30);
 /// Lines of a failed step's log that are shown: two screens; the rest is in the file.
 const SHOWN_LINES_MAX: usize = 150;
 
-/// What to do when the disk is full. The figure is that of the README.
-const SPACE_ADVICE: &str = "the disk is full (`df -h`): make room for 20 GB, or set CARGO_TARGET_DIR to a folder \
-                            that has it; CARGO_INCREMENTAL=0 needs half as much";
+/// What to do when the disk is full; the figures are those of the README.
+const SPACE_ADVICE: &str = "the disk is full (`df -h`): make room for 13 GB, or for 6 GB and set \
+                            CARGO_INCREMENTAL=0; CARGO_TARGET_DIR names another folder";
 
 /// What a step is called and what to do when it fails.
 pub struct Step {
