@@ -24,7 +24,8 @@ use crate::{bundling, clock};
 /// How often the age of the signatures is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
-/// How soon an address that could not be had is tried again: stoqd may be about to start.
+/// How soon an address that could not be had is tried again: stoqd may be about to start. Twice as long
+/// each time, up to [`LOOK_EVERY`]: stoqd logs whom it refuses.
 const RETRY: Duration = Duration::from_secs(2);
 
 /// The servers, and what keeps some from running.
@@ -158,12 +159,15 @@ async fn listener(app: &App, address: IpAddr, audience: Audience) -> Result<List
 pub async fn run(app: App) {
     let mut height = app.height();
     let mut built = None;
+    let mut retry = RETRY;
     loop {
         let warnings = match refresh(&app, &mut built).await {
             Ok(warnings) => warnings,
             Err(error) => vec![format!("names are not up to date: {error}")],
         };
-        let look = if warnings.is_empty() { LOOK_EVERY } else { RETRY };
+        let (look, longer) =
+            if warnings.is_empty() { (LOOK_EVERY, RETRY) } else { (retry, retry * 2) };
+        retry = longer.min(LOOK_EVERY);
         app.names().warn(warnings);
         // A change or the next look, whichever comes first.
         let _ = tokio::time::timeout(look, height.changed()).await;

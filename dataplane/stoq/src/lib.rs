@@ -51,6 +51,7 @@ pub use endpoint::{
     ALWAYS_PASSES, Endpoint, Event, Inner, LinkSample, LinkState, LinkStatus, Local, OpenError,
     Peer, STREAMS_MAX, STREAMS_PER_PEER, Slicing, StreamEvent, StreamId, Undelivered,
 };
+pub use link::SIMULTANEOUS;
 pub use profile::LinkProfile;
 pub use recovery::Counts as RecoveryCounts;
 pub use stream::{Broken, SERVICE_MAX, Service, ServiceError, StreamCode};

@@ -18,8 +18,8 @@ pub(crate) const SLOTS_MAX: u8 = 64;
 
 /// Two connections for one slot, one from each side, are the two halves of a simultaneous dial if the later
 /// one began no longer than this after the earlier was ready: its first packet may have been on the way, and
-/// may have been lost once. Otherwise the later one replaces the earlier.
-const SIMULTANEOUS: Duration = Duration::from_secs(1);
+/// may have been lost once. Otherwise the later one replaces the earlier (`docs/protocol.md`, section 8).
+pub const SIMULTANEOUS: Duration = Duration::from_secs(1);
 
 /// How long a replaced connection is kept after the last packet of the peer. Both ends move their flows
 /// within one probe timeout of the successor's HELLO, and packets in flight need one round trip more.

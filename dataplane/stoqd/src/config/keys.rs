@@ -118,7 +118,7 @@ keys! {
     "control.operate_uids" reload "[]" "at most 64 user ids"
         "Users that may also reload, drain, capture and open streams."
     "control.push_uids" reload "[]" "at most 64 user ids"
-        "Users that may read the state and push peers: the control plane's."
+        "Users that may read the state, push peers, and have port 53 opened for the mesh's names: the control plane's."
     "metrics.listen" restart "\"127.0.0.1:9293\"" "ADDRESS:PORT"
         "Where `/metrics`, `/health` and `/ready` are served (TCP, plain HTTP). Without the section `[metrics]` nothing listens."
     "log.level" reload "\"info\"" "`error`, `warn`, `info`, `debug` or `trace`"

@@ -17,9 +17,8 @@ use crate::worker::{Command, Step};
 
 /// How long a link has been up when it counts: a peer that takes it for the lesser half of a simultaneous
 /// dial refuses it within a round trip of HELLO, and the elder must not be gone then. And as long as a peer
-/// that hands over next would have its own connections taken for one, beside ours (`docs/protocol.md`,
-/// section 8).
-const STEADY: Duration = Duration::from_secs(1);
+/// that hands over next would have its own connections taken for one, beside ours.
+const STEADY: Duration = stoq::SIMULTANEOUS;
 
 /// The process that this one takes over from.
 pub(in super::super) struct Elder {
